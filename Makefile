@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint format bench lock clean
+
+# ---- for users ----
+
+demo: $(VENV)/.runtime            ## a mixed fleet, the router in front of it, real traffic; KEEP=1 stays up
+	$(BIN)/turnout demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.test               ## the whole fast suite
+	$(BIN)/python -m pytest -m "not slow and not real_vllm"
+
+test-slow: $(VENV)/.test          ## what takes minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test               ## format check, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:                             ## renew both lock files; needs `pip install uv`
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml --extra build -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml --extra build --extra test -o requirements-test.lock
+
+clean:
+	rm -rf $(VENV) .venv-* var
+
+# ---- environments: one folder, grown from `runtime` to `test` ----
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.test: requirements-test.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements-test.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@

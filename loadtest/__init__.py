@@ -1,0 +1,1 @@
+"""The same policies under load: simulated engines, traffic, benchmarks and the demo."""

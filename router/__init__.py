@@ -1,0 +1,1 @@
+"""Turnout acts here: sockets, files, clocks and signals around the decisions of `policies`."""
