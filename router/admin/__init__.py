@@ -1,0 +1,1 @@
+"""The admin listener: metrics, status, and the verbs of operators."""

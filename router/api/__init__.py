@@ -1,0 +1,1 @@
+"""The clients' dialects: bytes to values and back."""

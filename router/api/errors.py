@@ -1,0 +1,185 @@
+"""Every error a client can see: its status, its code and whose fault it was stand on the class.
+
+Nobody parses a message. The JSON shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+"""
+
+import enum
+from typing import ClassVar
+
+import msgspec
+
+
+class Fault(enum.Enum):
+    """Who caused a failure; decides what is blamed, retried and billed."""
+
+    CLIENT = "client"
+    REPLICA = "replica"
+    CAPACITY = "capacity"
+    ROUTER = "router"
+
+
+class TurnoutError(Exception):
+    """The root: an answer other than 200. `param` names the request field at fault, if one is."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    type: ClassVar[str] = "server_error"
+    fault: ClassVar[Fault] = Fault.ROUTER
+    should_retry: ClassVar[bool] = False
+    """What `x-should-retry` tells the client's SDK."""
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> bytes:
+        """The JSON object that goes to the client, as an answer or as one SSE frame's data."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": error})
+
+
+# ---- the client's request ----
+
+
+class RequestError(TurnoutError):
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+    fault = Fault.CLIENT
+
+
+class InvalidJson(RequestError):
+    code = "invalid_json"
+
+
+class ContextLengthExceeded(RequestError):
+    code = "context_length_exceeded"
+
+
+class InvalidApiKey(RequestError):
+    status = 401
+    code = "invalid_api_key"
+    type = "authentication_error"
+
+
+class ModelNotAllowed(RequestError):
+    status = 403
+    code = "model_not_allowed"
+    type = "permission_error"
+
+
+class PathNotFound(RequestError):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(RequestError):
+    status = 404
+    code = "model_not_found"
+
+
+class VersionRetired(RequestError):
+    status = 404
+    code = "version_retired"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTimeout(RequestError):
+    status = 408
+    code = "body_timeout"
+    should_retry = True
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class HeadersTooLarge(RequestError):
+    status = 431
+    code = "headers_too_large"
+
+
+class EndpointNotSupported(RequestError):
+    """No replica of the version speaks this endpoint, or has the feature that the request asks for."""
+
+    status = 501
+    code = "endpoint_not_supported"
+
+
+# ---- the replicas ----
+
+
+class UpstreamError(TurnoutError):
+    status = 502
+    code = "upstream_error"
+    fault = Fault.REPLICA
+    should_retry = True
+
+
+class UpstreamReset(UpstreamError):
+    code = "upstream_reset"
+
+
+class UpstreamProtocol(UpstreamError):
+    code = "upstream_protocol"
+
+
+class FirstTokenTimeout(UpstreamError):
+    status = 504
+    code = "first_token_timeout"
+    type = "timeout_error"
+
+
+class BetweenTokensTimeout(UpstreamError):
+    """A stream fell silent after its first token; the head is out, so it is seen as an error frame only."""
+
+    status = 504
+    code = "between_tokens_timeout"
+    type = "timeout_error"
+
+
+class TotalTimeout(TurnoutError):
+    status = 504
+    code = "total_timeout"
+    type = "timeout_error"
+    fault = Fault.CAPACITY
+
+
+# ---- capacity ----
+
+
+class NoHealthyReplica(TurnoutError):
+    status = 503
+    code = "no_healthy_replica"
+    fault = Fault.CAPACITY
+    should_retry = True
+
+
+class Overloaded(TurnoutError):
+    status = 503
+    code = "overloaded"
+    fault = Fault.CAPACITY
+    should_retry = True
+
+
+class RouterDraining(TurnoutError):
+    status = 503
+    code = "router_draining"
+    fault = Fault.ROUTER
+    should_retry = True
+
+
+class InternalError(TurnoutError):
+    """A defect of the router itself: the goal is that no client ever sees one."""

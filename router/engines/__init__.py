@@ -1,0 +1,1 @@
+"""The engines' dialects: bytes to values and back. Nothing here opens a socket."""

@@ -1,0 +1,1 @@
+"""One request's way, from the exchange to its outcome."""

@@ -1,0 +1,1 @@
+"""Front ends: what turns a connection into exchanges."""
