@@ -1,1 +1,1 @@
-"""Turnout decides here: pure policies. No I/O, no clock, no global chance; `now` and `Random` are handed in."""
+"""Turnout decides here. No I/O, no clock, no global chance; `now` and `Random` are handed in."""

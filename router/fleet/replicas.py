@@ -1,0 +1,189 @@
+"""Replicas, the pools they form, and the leases requests hold on them.
+
+A `Replica` is the one mutable thing that a request meets. Choosing and leasing are one synchronous
+step, and what a lease took it gives back exactly once.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.outcome import Outcome
+from policies.routing.policy import Policy
+from router.api.errors import EndpointNotSupported, NoHealthyReplica
+from router.api.request import InferenceRequest
+from router.engines.engine import Engine, ReplicaLoad
+
+
+class Meter(Protocol):
+    """What counts a replica's own measurements; see `router.fleet.figures`."""
+
+    def count(self, outcome: Outcome) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a replica is called, where it is and what it may take; it does not change while it lives."""
+
+    id: str
+    url: str
+    model: str
+    version: str
+    weight: float = 1.0
+    max_in_flight: int | None = None
+
+
+class Replica:
+    """One engine process as one version uses it: its dialect, its health, its load.
+
+    `up` is the prober's verdict, `draining` the operator's wish, `load` the last scrape and `load_at`
+    its time (monotonic seconds). `waiting` counts the leases that have no first token yet.
+    """
+
+    __slots__ = (
+        "draining",
+        "engine",
+        "id",
+        "identity",
+        "in_flight",
+        "load",
+        "load_at",
+        "meter",
+        "offers",
+        "up",
+        "waiting",
+        "weight",
+    )
+
+    def __init__(self, identity: Identity, engine: Engine, meter: Meter) -> None:
+        self.identity = identity
+        self.id = identity.id
+        self.weight = identity.weight
+        self.engine = engine
+        self.offers = engine.offers
+        self.meter = meter
+        self.in_flight = 0
+        self.waiting = 0
+        self.up = True
+        self.draining = False
+        self.load: ReplicaLoad | None = None
+        self.load_at = 0.0
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "up" if self.up else "down"
+        return f"<Replica {self.id} {self.engine.kind} {state} in_flight={self.in_flight}>"
+
+    @property
+    def ready(self) -> bool:
+        """It may get requests: not down, not draining, not full."""
+        return (
+            self.up
+            and not self.draining
+            and (self.max_in_flight is None or self.in_flight < self.max_in_flight)
+        )
+
+    def lease(self) -> "Lease":
+        return Lease(self)
+
+
+class Lease:
+    """One request's slot on one replica, from the choice to the outcome."""
+
+    __slots__ = ("_open", "_waiting", "replica")
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self._open = True
+        self._waiting = True
+        replica.in_flight += 1
+        replica.waiting += 1
+
+    def first_token(self) -> None:
+        """The answer has begun: the replica's prefill of this request is over."""
+        if self._waiting:
+            self._waiting = False
+            self.replica.waiting -= 1
+
+    def close(self, outcome: Outcome | None) -> None:
+        """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
+        if not self._open:
+            return
+        self._open = False
+        self.first_token()
+        self.replica.in_flight -= 1
+        if outcome is not None:
+            self.replica.meter.count(outcome)
+
+
+class Pool:
+    """The replicas that serve one version, and the policy that chooses among them."""
+
+    __slots__ = ("policy", "replicas")
+
+    def __init__(self, replicas: Sequence[Replica], policy: Policy) -> None:
+        self.replicas = tuple(replicas)
+        self.policy = policy
+
+    def lease(self, request: InferenceRequest, tried: Collection[Replica] = ()) -> Lease:
+        """Choose a replica that was not tried and lease it, in one step.
+
+        Raises `EndpointNotSupported` if no replica of the pool, ready or not, can do what the request
+        needs, and `NoHealthyReplica` if those that can are down, draining, full or tried.
+        """
+        needs = request.needs
+        fallback = request.fallback
+        candidates = [
+            replica
+            for replica in self.replicas
+            if replica.ready
+            and (needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers))
+            and replica not in tried
+        ]
+        if not candidates:
+            raise self._refusal(request)
+        return self.policy.choose(request, candidates).lease()
+
+    def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
+        wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]
+        lacking = [min((wish - r.offers for wish in wishes), key=_size) for r in self.replicas]
+        if lacking and all(lacking):
+            missing = ", ".join(sorted(min(lacking, key=_size)))
+            engines = ", ".join(sorted({r.engine.kind for r in self.replicas}))
+            return EndpointNotSupported(
+                f"no replica of {request.model} supports this request: it needs {missing}, "
+                f"which none of its engines ({engines}) offers"
+            )
+        return NoHealthyReplica(f"no replica of {request.model} is ready to answer", retry_after_s=1.0)
+
+
+def _size(words: frozenset[str]) -> int:
+    return len(words)
+
+
+class Route:
+    """Where one public model name leads: a model, a version, a pool."""
+
+    __slots__ = ("model", "pool", "version")
+
+    def __init__(self, model: str, version: str, pool: Pool) -> None:
+        self.model = model
+        self.version = version
+        self.pool = pool
+
+
+class Fleet:
+    """Every route by public name, and every replica once; what a request reads once and holds to its end."""
+
+    __slots__ = ("names", "replicas", "routes")
+
+    def __init__(
+        self, routes: Mapping[str, Route], names: Mapping[str, str], replicas: Sequence[Replica]
+    ) -> None:
+        self.routes = routes
+        self.names = names
+        """What `/v1/models` lists: each public name, and the model name it leads to."""
+        self.replicas = tuple(replicas)
+
+    @property
+    def ready(self) -> bool:
+        return any(replica.ready for replica in self.replicas)

@@ -1,0 +1,78 @@
+"""What happened, as values. The core returns them; observers count and write them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from router.api.request import Usage
+
+GAP_BOUNDS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+"""Upper bounds of the buckets in which a stream counts the gaps between its reads, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one replica. `reason` is `first`, or why the try before it failed (an error code)."""
+
+    replica: str
+    reason: str
+    ending: str
+    wait_s: float
+    """From the request's last byte out to the first good answer byte in, or to the failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """One request, whatever became of it. Exactly one of these for every request that was read.
+
+    `model`, `version`, `engine`, `replica` are empty where the request never got so far; a model that
+    does not exist is empty too, so that unknown names never become labels. Durations are seconds.
+    `outcome` is `ok`, `client_left`, or the code of the error that the client saw.
+    """
+
+    at: float
+    """Wall clock when the request had been read, seconds since the epoch."""
+    request_id: str
+    path: str
+    model: str = ""
+    version: str = ""
+    engine: str = ""
+    replica: str = ""
+    stream: bool = False
+    status: int
+    outcome: str
+    attempts: Sequence[Attempt] = ()
+    duration_s: float
+    overhead_s: float
+    """Until the answer's first byte, what the router itself added: not waiting for a replica."""
+    queue_wait_s: float = 0.0
+    time_to_first_token_s: float | None = None
+    gaps: Sequence[int] = ()
+    """Reads of this stream whose gap to the one before fell in each bucket of `GAP_BOUNDS_S`, then above."""
+    gap_sum_s: float = 0.0
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    error: str = ""
+    """The message that the client saw, if any."""
+
+
+Observer = Callable[[Finished], None]
