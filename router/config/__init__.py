@@ -1,0 +1,1 @@
+"""The configuration file: its model, its decoding and what is wrong with it, mistake by mistake."""

@@ -1,0 +1,54 @@
+"""The options of who may call, and how much."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from router.config import checks
+from router.config.option import option, section
+
+Subject = Literal["tenant", "api_key", "user", "model", "version"]
+
+
+@section
+class KeyConfig:
+    """`[[keys]]`: one client key. No keys at all: everyone may call."""
+
+    id: str = option("Its name in logs and limits; never secret.", checks.label, example="team-search-1")
+    digest: str = option(
+        "The key's digest; `turnout keys new` prints this entry.", checks.digest, example="sha256:…"
+    )
+    tenant: str = option("Whom its use is counted for.", checks.label, example="search")
+    models: tuple[str, ...] | None = option(
+        "Models it may use; absent: all.", default=None, example=["llama-8b"]
+    )
+    priority: Literal["high", "normal", "low"] = option(
+        "Who waits first when the fleet is full.", default="normal"
+    )
+
+
+@section
+class LimitConfig:
+    """`[[limits]]`: how much may be used, counted separately for each `per`."""
+
+    name: str = option("Its name in answers and metrics.", checks.label, example="per-tenant")
+    per: tuple[Subject, ...] = option(
+        "What has a budget of its own: each tenant, api_key, user, model, version; [] is one budget for all.",
+        default=(),
+        example=["tenant", "model"],
+    )
+    match: Mapping[Subject, str] = option("Whom it applies to; absent: everyone.", default_factory=dict)
+    requests_per_minute: float | None = option("Requests.", checks.above(0), default=None, example=600)
+    tokens_per_minute: float | None = option(
+        "Prompt and completion tokens, reserved before the request and settled after it.",
+        checks.above(0),
+        default=None,
+        example=200_000,
+    )
+    burst_s: float = option(
+        "How much of it may be used at once, in seconds' worth.", checks.above(0), default=60.0
+    )
+    concurrency: int | None = option("Requests open at a time.", checks.at_least(1), default=None, example=64)
+    output_reserve: Literal["expected", "strict", "post"] = option(
+        "Completion tokens reserved before they are known: what is usual, the most there can be, or none.",
+        default="expected",
+    )

@@ -1,0 +1,254 @@
+"""The options of models, their versions, and the replicas that serve each version."""
+
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+from router.config import checks
+from router.config.option import option, section
+from router.config.places import template_text
+from router.config.secret import Secret
+
+EngineName = Literal["vllm", "tgi", "trtllm", "triton"]
+SplitBy = Literal["session", "user", "api_key", "request"]
+
+DEFAULT_POLICY = "least_requests"
+"""What a model without `policy` uses: the best kind that needs nothing learned and nothing tuned."""
+
+
+@section
+class ReplicaConfig:
+    """One engine process. Two entries with the same URL, in two versions, are the same replica."""
+
+    url: str = option(
+        "Scheme, host and port of the engine.", checks.replica_url, example="http://10.0.0.1:8000"
+    )
+    engine: EngineName = option("The engine that answers there, which decides its dialect.", example="vllm")
+    id: str | None = option(
+        "Its name in headers, metrics and logs; absent: host:port.",
+        checks.label,
+        default=None,
+        example="gpu-7",
+    )
+    weight: float = option(
+        "Its share against the others of its version; give a replica with twice the GPUs 2.0.",
+        checks.above(0),
+        default=1.0,
+    )
+    api_key: Secret | None = option(
+        "Sent to the replica as a bearer token, in place of the client's.",
+        default=None,
+        example="env:REPLICA_KEY",
+    )
+    max_in_flight: int | None = option(
+        "Most requests sent to it at a time; absent: no bound but the engine's own queue.",
+        checks.at_least(1),
+        default=None,
+        example=256,
+    )
+    max_running: int | None = option(
+        "Requests it can run at a time, if the engine does not tell (vLLM's max_num_seqs).",
+        checks.at_least(1),
+        default=None,
+        example=256,
+    )
+    kv_capacity_tokens: int | None = option(
+        "Tokens its KV cache holds, where the engine does not tell (TGI).",
+        checks.at_least(1),
+        default=None,
+        example=400_000,
+    )
+    metrics_url: str | None = option(
+        "Where its metrics are, if not where the engine usually has them (triton: port 8002).",
+        checks.http_url,
+        default=None,
+        example="http://10.0.0.1:8002/metrics",
+    )
+    model_name: str | None = option(
+        "triton: the model of the repository to call; absent: 'ensemble'.",
+        checks.not_empty,
+        default=None,
+        example="ensemble",
+    )
+    triton_layout: Literal["ensemble", "llmapi", "auto"] = option(
+        "triton: which layout the model repository has; set it if 'auto' guesses wrong.", default="auto"
+    )
+    output: Literal["delta", "cumulative", "auto"] = option(
+        "triton: whether an event holds the new text or all of it; set it if 'auto' guesses wrong.",
+        default="auto",
+    )
+    chat_template: str | None = option(
+        "triton: the model's Jinja chat template, inline or 'file:PATH'; needed to serve chat.",
+        checks.not_empty,
+        default=None,
+        example="file:chat_template.jinja",
+        convert=template_text,
+    )
+
+    @property
+    def replica_id(self) -> str:
+        """What headers, metrics and logs call it."""
+        return self.id or urlsplit(self.url).netloc
+
+
+@section
+class DiscoverConfig:
+    """`discover`: replicas found at run time instead of listed."""
+
+    kind: Literal["dns", "kubernetes"] = option("Where replicas are looked up.", example="dns")
+    engine: EngineName = option("The engine that every replica found runs.", example="vllm")
+    port: int = option(
+        "The port that every replica found listens on.", checks.between(1, 65535), example=8000
+    )
+    host: str | None = option(
+        "dns: the name whose addresses are the replicas.",
+        checks.not_empty,
+        default=None,
+        example="vllm.ml.svc",
+    )
+    namespace: str | None = option(
+        "kubernetes: where the pods are; absent: the router's own namespace.",
+        checks.not_empty,
+        default=None,
+        example="ml",
+    )
+    selector: str | None = option(
+        "kubernetes: the label selector of the pods.", checks.not_empty, default=None, example="app=vllm"
+    )
+    interval_s: float = option("Time between two look-ups.", checks.above(0), default=5.0)
+
+
+@section
+class ExpectConfig:
+    """`expect`: what a replica must report of itself before it gets traffic."""
+
+    tokenizer_sha256: str | None = option(
+        "Digest of the tokenizer, as `turnout status` shows it.",
+        checks.sha256,
+        default=None,
+        example="0" * 64,
+    )
+    dtype: str | None = option(
+        "Data type of the weights.", checks.not_empty, default=None, example="bfloat16"
+    )
+    engine_version: str | None = option(
+        "Version of the engine; '*' stands for any text.", checks.not_empty, default=None, example="0.33.*"
+    )
+
+
+@section
+class VersionConfig:
+    """`[models.M.versions.V]`: one build of a model and the replicas that serve it."""
+
+    served_name: str = option(
+        "The engine's own name for the model.", checks.not_empty, example="meta-llama/Llama-3.1-8B-Instruct"
+    )
+    adapter: str | None = option(
+        "The LoRA adapter of the replicas that is this version; absent: the base model.",
+        checks.not_empty,
+        default=None,
+        example="support-lora",
+    )
+    replicas: tuple[ReplicaConfig, ...] = option("The engines that serve this version.", default=())
+    discover: DiscoverConfig | None = option(
+        "How its replicas are found; instead of `replicas`.", default=None
+    )
+    expect: ExpectConfig | None = option(
+        "What a replica must report of itself before it gets traffic.", default=None
+    )
+
+
+@section
+class SplitRule:
+    """One entry of `rules`: requests with this header go to this version."""
+
+    header: str = option("The request header to look at.", checks.header_name, example="x-beta")
+    equals: str = option("The value it must have.", example="1")
+    version: str = option("The version that serves such requests.", example="v2")
+
+
+@section
+class SplitConfig:
+    """`[models.M.split]`: which part of the traffic each version gets. Absent: everything to stable."""
+
+    weights: Mapping[str, float] = option(
+        "Shares of the versions, any positive numbers; a version that is not named gets nothing.",
+        checks.not_empty,
+        checks.each_above(0),
+        example={"v1": 95.0, "v2": 5.0},
+    )
+    rules: tuple[SplitRule, ...] = option(
+        "Looked at before the weights; the first that matches wins.", default=()
+    )
+
+
+@section
+class ShadowConfig:
+    """`[models.M.shadow]`: copies of requests, whose answers are compared and thrown away."""
+
+    version: str = option("The version that gets the copies.", example="v2")
+    fraction: float = option(
+        "Share of the requests that is copied, 0 to 1; a copy costs as much as the request.",
+        checks.between(0, 1),
+        default=0.05,
+    )
+
+
+@section
+class MarginsConfig:
+    """`margins`: how much worse a canary may be before that counts against it."""
+
+    error: float = option("Added share of failed requests.", checks.between(0, 1), default=0.01)
+    ttft_ratio: float = option(
+        "Time to first token, as a ratio to stable's.", checks.at_least(1), default=1.1
+    )
+    inter_token_ratio: float = option(
+        "Time between tokens, as a ratio to stable's.", checks.at_least(1), default=1.1
+    )
+
+
+@section
+class CanaryConfig:
+    """`[models.M.canary]`: how `turnout release start` ramps a version up."""
+
+    steps: tuple[float, ...] = option(
+        "Shares of the traffic in per cent, rising to 100.",
+        checks.canary_steps,
+        default=(1.0, 5.0, 25.0, 50.0, 100.0),
+    )
+    min_requests: int = option(
+        "Requests the canary must have served at a step before the next.", checks.at_least(1), default=300
+    )
+    max_step_s: float = option(
+        "Longest time at one step; a canary without enough evidence by then is held.",
+        checks.above(0),
+        default=3600.0,
+    )
+    false_rollback: float = option(
+        "Accepted chance that a canary as good as stable is rolled back; lower is slower to decide.",
+        checks.above(0),
+        checks.at_most(0.5),
+        default=0.005,
+    )
+    margins: MarginsConfig = option(
+        "How much worse the canary may be before that counts against it.", default_factory=MarginsConfig
+    )
+
+
+@section
+class ModelConfig:
+    """`[models.M]`: a name that clients ask for."""
+
+    stable: str = option("The version that the plain name means.", example="v1")
+    aliases: tuple[str, ...] = option("Other names clients may use for it.", checks.each_name, default=())
+    policy: str = option(
+        "How a replica is chosen: a kind, or the name of a [policies.X] table.", default=DEFAULT_POLICY
+    )
+    split_by: SplitBy = option(
+        "What stays on one version while weights change: 'session' keeps a conversation together.",
+        default="session",
+    )
+    versions: Mapping[str, VersionConfig] = option("Its versions by name.", checks.not_empty)
+    split: SplitConfig | None = option("Which part of the traffic each version gets.", default=None)
+    shadow: ShadowConfig | None = option("Copies of requests for a version under test.", default=None)
+    canary: CanaryConfig | None = option("How a release ramps up.", default=None)

@@ -1,0 +1,106 @@
+"""Every option of the configuration file, typed, with its default, its unit in its name and its advice.
+
+Here is the whole, and the public name of every part. A value is never changed, only replaced.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from router.config.access import KeyConfig, LimitConfig
+from router.config.fleet import (
+    DEFAULT_POLICY,
+    CanaryConfig,
+    DiscoverConfig,
+    ExpectConfig,
+    MarginsConfig,
+    ModelConfig,
+    ReplicaConfig,
+    ShadowConfig,
+    SplitConfig,
+    SplitRule,
+    VersionConfig,
+)
+from router.config.option import option, section
+from router.config.process import (
+    AdminConfig,
+    HealthConfig,
+    RedisConfig,
+    RetriesConfig,
+    ScrapeConfig,
+    ServerConfig,
+    TimeoutsConfig,
+    UpstreamConfig,
+)
+from router.config.secret import Secret
+from router.config.source import NOWHERE, Source
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "POLICY_KINDS",
+    "AdminConfig",
+    "CanaryConfig",
+    "Config",
+    "DiscoverConfig",
+    "ExpectConfig",
+    "HealthConfig",
+    "KeyConfig",
+    "LimitConfig",
+    "MarginsConfig",
+    "ModelConfig",
+    "PolicyConfig",
+    "RedisConfig",
+    "ReplicaConfig",
+    "RetriesConfig",
+    "ScrapeConfig",
+    "Secret",
+    "ServerConfig",
+    "ShadowConfig",
+    "SplitConfig",
+    "SplitRule",
+    "TimeoutsConfig",
+    "UpstreamConfig",
+    "VersionConfig",
+]
+
+POLICY_KINDS = (
+    "round_robin",
+    "random",
+    "least_requests",
+    "power_of_two",
+    "session_affinity",
+    "prefix_affinity",
+    "expected_latency",
+    "pipeline",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyConfig:
+    """`[policies.NAME]`: a kind and the options written for it, checked against the kind's own `Options`."""
+
+    name: str
+    kind: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@section
+class Config:
+    """The whole file. `source` knows the lines it came from and takes no part in comparisons."""
+
+    server: ServerConfig = option("Where clients connect.", default_factory=ServerConfig)
+    admin: AdminConfig = option("Metrics, dashboard and releases.", default_factory=AdminConfig)
+    redis: RedisConfig | None = option("What several routers share.", default=None)
+    timeouts: TimeoutsConfig = option("What a request may wait for.", default_factory=TimeoutsConfig)
+    retries: RetriesConfig = option("What happens when a replica fails.", default_factory=RetriesConfig)
+    upstream: UpstreamConfig = option("The connections to the replicas.", default_factory=UpstreamConfig)
+    health: HealthConfig = option("The probes of the replicas.", default_factory=HealthConfig)
+    scrape: ScrapeConfig = option("Reading the replicas' metrics.", default_factory=ScrapeConfig)
+    models: Mapping[str, ModelConfig] = option("What clients may ask for.", default_factory=dict)
+    policies: Mapping[str, PolicyConfig] = option("Named, tuned policies.", default_factory=dict)
+    keys: tuple[KeyConfig, ...] = option("Who may call.", default=())
+    limits: tuple[LimitConfig, ...] = option("How much each may use.", default=())
+    source: Source = field(default=NOWHERE, compare=False, repr=False)
+
+    def policy_of(self, model: ModelConfig) -> PolicyConfig:
+        """The policy a model's `policy` means: a table of that name, else the kind with its defaults."""
+        return self.policies.get(model.policy) or PolicyConfig(name=model.policy, kind=model.policy)

@@ -1,0 +1,63 @@
+"""How an option is declared: a typed field with its advice and its checks beside it.
+
+A section of the file is a frozen, slotted, keyword-only dataclass whose fields are all options.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field
+from pathlib import Path
+from typing import Any, dataclass_transform
+
+Check = Callable[[Any], str | None]
+"""Takes a decoded value; returns what is wrong and what would be right, or None."""
+
+
+class Complaint(Exception):
+    """A value cannot be used; the message says why and what would be right, and never shows a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a configuration stands: what its references and its relative paths are looked up in."""
+
+    directory: Path
+    environ: Mapping[str, str]
+
+
+Convert = Callable[[str, Place], str]
+"""Turns what is written into what is meant, for example a relative path; raises Complaint."""
+
+
+def option(
+    advice: str,
+    *checks: Check,
+    default: Any = MISSING,
+    default_factory: Any = MISSING,
+    example: object = None,
+    convert: Convert | None = None,
+) -> Any:
+    """One option. Without a default it is required; `example` is shown where there is no value to show."""
+    metadata = {"advice": advice, "checks": checks, "example": example, "convert": convert}
+    declared: Any = field(default=default, default_factory=default_factory, metadata=metadata)
+    return declared
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, field))
+def section(cls: type[Any]) -> type[Any]:
+    """Makes a class of options frozen, slotted and keyword-only."""
+    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
+
+def advice(declared: Field[Any]) -> str:
+    return str(declared.metadata.get("advice", ""))
+
+
+def checks(declared: Field[Any]) -> tuple[Check, ...]:
+    return tuple(declared.metadata.get("checks", ()))
+
+
+def default(declared: Field[Any]) -> Any:
+    """The default, made anew; MISSING for a required option."""
+    if declared.default_factory is not MISSING:
+        return declared.default_factory()
+    return declared.default
