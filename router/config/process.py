@@ -106,7 +106,7 @@ class RedisConfig:
         example="redis://127.0.0.1:6379/0",
     )
     on_failure: OnRedisFailure = option(
-        "While it is away: 'local_share' gives each router its part, 'deny' refuses, 'allow' lets all through.",
+        "What limits do while it is away: 'local_share' of this router, 'deny' all or 'allow' all.",
         default="local_share",
     )
     timeout_ms: float = option(
