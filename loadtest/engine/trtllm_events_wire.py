@@ -1,0 +1,85 @@
+"""TensorRT-LLM's KV cache events: the pull format, and the `v1_block_key` hash that names a block.
+
+The hash is the 64-bit mixing hash of `BlockKeyHasher`: integers only, reproducible anywhere.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+_MASK_32 = 0xFFFFFFFF
+_MASK_64 = 0xFFFFFFFFFFFFFFFF
+_GOLDEN = 0x9E3779B9
+PRIORITY = 35
+GPU, HOST = 0, 1
+
+
+def block_key(tokens: Sequence[int], parent: int | None = None, lora_task_id: int | None = None) -> int:
+    """The `v1_block_key` of one block, given its parent's (None for the first block of a prompt)."""
+    seed = (len(tokens) ^ ((parent or 0) * 0xBF58476D1CE4E5B9)) & _MASK_64
+    for token in tokens:
+        mixed = token & _MASK_32
+        mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _MASK_32
+        mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _MASK_32
+        folded = ((mixed ^ (mixed >> 16)) + _GOLDEN) & _MASK_32
+        seed ^= (folded + (seed << 6) + (seed >> 2)) & _MASK_64
+    return seed if lora_task_id is None else _fold_64(seed, lora_task_id)
+
+
+def _fold_64(seed: int, value: int) -> int:
+    """Folds in a 64-bit value with splitmix64's finaliser."""
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK_64
+    value ^= value >> 31
+    return seed ^ ((value + _GOLDEN + (seed << 6) + (seed >> 2)) & _MASK_64)
+
+
+class UniqueToken(Struct, frozen=True, tag="unique_token"):
+    token_id: int
+    token_extra_id: int = 0
+
+
+class StoredBlock(Struct, frozen=True, tag="stored_block"):
+    block_hash: int
+    tokens: tuple[UniqueToken, ...]
+    cache_level: int = GPU
+    priority: int = PRIORITY
+
+
+class Created(Struct, frozen=True, tag="created"):
+    num_blocks_per_cache_level: tuple[int, ...]
+
+
+class Stored(Struct, frozen=True, tag="stored"):
+    parent_hash: int | None
+    blocks: tuple[StoredBlock, ...]
+
+
+class Diff(Struct, frozen=True, tag="event_diff"):
+    new_value: int
+    old_value: int
+
+
+class Updated(Struct, frozen=True, tag="updated"):
+    block_hash: int
+    cache_level: Diff | None
+    priority: Diff | None
+
+
+class Removed(Struct, frozen=True, tag="removed"):
+    block_hashes: tuple[int, ...]
+
+
+Data = Created | Stored | Updated | Removed
+
+
+class Event(Struct, frozen=True):
+    """One element of the array that `POST /kv_cache_events` answers."""
+
+    event_id: int
+    data: Data
+    window_size: int
+
+
+def stored_block(block_hash: int, tokens: Sequence[int]) -> StoredBlock:
+    return StoredBlock(block_hash, tuple(map(UniqueToken, tokens)))
