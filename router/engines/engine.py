@@ -70,15 +70,25 @@ class StreamReader(Protocol):
     """An upstream stream, turned into whole OpenAI frames as it arrives.
 
     Frames are held until the first that carries content, a tool call or a finish reason: `started`.
+    A call of `feed` or `end` may return the last good frames and set `failure` at once: write, then look.
     After `done` or with `failure` set, nothing more comes out. `usage` and `finish_reason` are filled
     in as they pass; a usage that the client did not ask for is hidden.
     """
 
-    started: bool
-    done: bool
-    failure: Failure | None
-    usage: Usage | None
-    finish_reason: str | None
+    @property
+    def started(self) -> bool: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def failure(self) -> Failure | None: ...
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def pieces(self) -> int:
+        """Frames with text so far: a lower bound of the tokens made, for a stream that ends without usage."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """Upstream body bytes, split anywhere, to whole frames for the client (maybe none)."""
@@ -92,8 +102,12 @@ class StreamReader(Protocol):
 class Engine(Protocol):
     """One dialect, bound to one `Target`."""
 
-    kind: str
-    offers: frozenset[str]
+    @property
+    def kind(self) -> str: ...
+    @property
+    def offers(self) -> frozenset[str]:
+        """The `Need`s that it can meet."""
+        ...
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
         """What to send. Raises `TurnoutError` for what only this engine refuses."""

@@ -1,0 +1,145 @@
+"""Streams of named events: `/v1/responses` and `/v1/messages`.
+
+Their many event types pass as they are; only the model's name, usage, errors and the end are looked at.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from router.api.request import Usage
+from router.engines.engine import Failure
+from router.engines.failures import is_error, malformed, read_error_event, unfinished
+from router.engines.openai_words import read_usage
+from router.engines.sse import DONE, MAX_FRAME_BYTES, FrameSplitter, read_event, read_object
+
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "message_stop"})
+_BROKEN: Final = frozenset({"response.failed", "error"})
+# Without these bytes a frame cannot be an end or an error, and says nothing of usage or the model.
+_NOTABLE: Final = (
+    b"error", b"response.completed", b"response.incomplete", b"response.failed", b"message_stop",
+    b'"usage"', b'"model"', b"[DONE]", b"stop_reason",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class NamedEventStream:
+    """A `StreamReader` that passes whole frames. The dialect's own last event is the end, not `[DONE]`."""
+
+    kind: str
+    public_name: str
+
+    started: bool = field(default=False, init=False)
+    done: bool = field(default=False, init=False)
+    failure: Failure | None = field(default=None, init=False)
+    usage: Usage | None = field(default=None, init=False)
+    finish_reason: str | None = field(default=None, init=False)
+    pieces: int = field(default=0, init=False)
+    _splitter: FrameSplitter = field(default_factory=FrameSplitter, init=False)
+    _held: bytearray = field(default_factory=bytearray, init=False)
+    _usage_members: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def feed(self, data: bytes) -> bytes:
+        if self.started and not self._is_over and not self._splitter.carry and self._is_quiet(data):
+            self.pieces += _deltas(data)
+            return data
+        return self._read(self._splitter.feed(data))
+
+    def end(self) -> bytes:
+        out = self._read(self._splitter.end())
+        if not self._is_over:
+            self._fail(unfinished())
+        return out
+
+    @property
+    def _is_over(self) -> bool:
+        return self.done or self.failure is not None
+
+    def _is_quiet(self, data: bytes) -> bool:
+        """Whole frames that need no look: every line is an event's name or its one line of data."""
+        if not (data.startswith(b"event: ") and data.endswith(b"}\n\n")) or b"\r" in data:
+            return False
+        frames = data.count(b"}\n\n")
+        regular = data.count(b"\n") == 3 * frames and data.count(b"\ndata: {") == frames
+        return (
+            regular
+            and data.count(b"\n\nevent: ") == frames - 1
+            and not any(notable in data for notable in _NOTABLE)
+        )
+
+    def _read(self, frames: list[bytes]) -> bytes:
+        out = []
+        for frame in frames:
+            if self._is_over:
+                break
+            out.append(self._frame(frame))
+        if self._splitter.overflowed and not self._is_over:
+            self._fail(malformed("a frame is too long"))
+        return b"".join(out)
+
+    def _frame(self, frame: bytes) -> bytes:
+        whole = frame + b"\n\n"
+        if self.started and self._is_quiet(whole):
+            self.pieces += _deltas(whole)
+            return whole
+        event = read_event(frame)
+        if event is None or event.data == DONE:
+            return b""
+        members = read_object(event.data)
+        if members is None:
+            return self._fail(malformed("an event that is not a JSON object"))
+        name = event.name.decode(errors="replace") or str(members.get("type", ""))
+        if name in _BROKEN or is_error(members):
+            return self._fail(_failure(self.kind, members))
+        changed = self._note(members)
+        data = msgspec.json.encode(members) if changed or b"\n" in event.data else event.data
+        if name in _ENDS:
+            self.done = True
+            self.finish_reason = self.finish_reason or name.removeprefix("response.")
+        out = b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+        self.pieces += _deltas(out)
+        return self._release(out, carries=self.done or name.endswith("delta"))
+
+    def _note(self, members: dict[str, Any]) -> bool:
+        """Take down usage and stop reason; True if the model's name was changed."""
+        changed = False
+        for holder in (members, members.get("response"), members.get("message"), members.get("delta")):
+            if not isinstance(holder, dict):
+                continue
+            if isinstance(holder.get("usage"), dict):
+                self._usage_members |= holder["usage"]
+                self.usage = read_usage(self._usage_members)
+            if isinstance(holder.get("stop_reason"), str):
+                self.finish_reason = holder["stop_reason"]
+            if isinstance(holder.get("model"), str) and holder["model"] != self.public_name:
+                holder["model"] = self.public_name
+                changed = True
+        return changed
+
+    def _release(self, out: bytes, *, carries: bool) -> bytes:
+        """What the client gets now: nothing before the first event that carries something."""
+        if self.started:
+            return out
+        self._held += out
+        if not carries and len(self._held) < MAX_FRAME_BYTES:
+            return b""
+        self.started = True
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+    def _fail(self, failure: Failure) -> bytes:
+        self.failure = failure
+        self._held.clear()
+        return b""
+
+
+def _deltas(frames: bytes) -> int:
+    return frames.count(b"delta\ndata: ")
+
+
+def _failure(kind: str, members: dict[str, Any]) -> Failure:
+    """`response.failed` holds its error in the response, an `error` event has it at the top or nested."""
+    response = members.get("response")
+    return read_error_event(kind, response if isinstance(response, dict) else members)

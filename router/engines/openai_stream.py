@@ -1,0 +1,147 @@
+"""Reading OpenAI-shaped streams: chat and completions of vLLM, TGI and trtllm-serve.
+
+Frames that add text and nothing else take the quiet way, a few byte operations each; all others are decoded,
+judged and set right. What comes out is the same wherever the pieces break.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from router.api.request import Usage
+from router.engines.engine import Failure
+from router.engines.failures import is_error, malformed, read_error_event, unfinished
+from router.engines.openai_chunks import Chunks
+from router.engines.quiet import QuietForm, learn
+from router.engines.sse import DONE, MAX_FRAME_BYTES, Event, FrameSplitter, frame_of, read_event, read_object
+
+
+@dataclass(slots=True)
+class OpenAIStream:
+    """A `StreamReader`. `kind` names the engine whose errors these are.
+
+    A body that ends well with every choice finished counts as finished, even without `[DONE]`. A replica
+    that overruns `max_tokens` is cut off with finish reason `length`: every frame with text is a token at
+    least, so more of them than tokens (and one for text that was held back) cannot be right.
+    """
+
+    chunks: Chunks
+    kind: str
+
+    started: bool = field(default=False, init=False)
+    done: bool = field(default=False, init=False)
+    failure: Failure | None = field(default=None, init=False)
+    pieces: int = field(default=0, init=False)
+    _most_pieces: float = field(init=False)
+    _splitter: FrameSplitter = field(default_factory=FrameSplitter, init=False)
+    _held: bytearray = field(default_factory=bytearray, init=False)
+    _form: QuietForm | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._most_pieces = self.chunks.most_pieces
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.chunks.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self.chunks.finish_reason
+
+    def feed(self, data: bytes) -> bytes:
+        form = self._form
+        if form is not None and not self._splitter.carry:
+            count = form.count(data)
+            if count and self.pieces + count <= self._most_pieces:
+                self.pieces += count
+                return form.translate(data)
+        return self._read(self._splitter.feed(data))
+
+    def end(self) -> bytes:
+        out = self._read(self._splitter.end())
+        return out if self._is_over else out + self._close()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.done or self.failure is not None
+
+    def _read(self, frames: list[bytes]) -> bytes:
+        out = []
+        for frame in frames:
+            if self._is_over:
+                break
+            out.append(self._frame(frame + b"\n\n"))
+        if self._splitter.overflowed and not self._is_over:
+            self._fail(malformed("a frame is too long"))
+        return b"".join(out)
+
+    def _frame(self, frame: bytes) -> bytes:
+        """One whole frame the long way, unless it is quiet."""
+        form = self._form
+        if form is not None and self.pieces < self._most_pieces and form.count(frame) == 1:
+            self.pieces += 1
+            return form.translate(frame)
+        event = read_event(frame[:-2])
+        if event is None:
+            return b""
+        return self._close() if event.data == DONE else self._event(event, frame)
+
+    def _event(self, event: Event, frame: bytes) -> bytes:
+        members = read_object(event.data)
+        if members is None:
+            return self._fail(malformed("a frame that is not a JSON object"))
+        if event.name == b"error" or is_error(members):
+            return self._fail(read_error_event(self.kind, members))
+        if not isinstance(members.get("choices"), list):
+            return b""
+        return self._chunk(members, frame, event.data)
+
+    def _chunk(self, members: dict[str, Any], frame: bytes, data: bytes) -> bytes:
+        chunk = self.chunks.read(members)
+        if isinstance(chunk, Failure):
+            return self._fail(chunk)
+        if chunk is None:
+            return b""
+        if chunk.text:
+            self.pieces += 1
+            if self.pieces > self._most_pieces:
+                return self._cut()
+        out = _rendered(chunk.members) if chunk.changed or b"\n" in data else frame_of(data)
+        if not chunk.eventful and chunk.text:
+            self._form = learn(frame, out, chunk.text_member, chunk.text) or self._form
+        return self._release(out, carries=chunk.carries)
+
+    def _release(self, out: bytes, *, carries: bool) -> bytes:
+        """What the client gets now: nothing before the first frame that carries something."""
+        if self.started:
+            return out
+        self._held += out
+        if not carries and len(self._held) < MAX_FRAME_BYTES:
+            return b""
+        self.started = True
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+    def _close(self) -> bytes:
+        """The engine says that this is all."""
+        if not self.chunks.complete:
+            return self._fail(unfinished())
+        self.done = True
+        self._form = None
+        closing = b"".join(map(_rendered, self.chunks.closing()))
+        return closing + frame_of(DONE)
+
+    def _cut(self) -> bytes:
+        return b"".join(map(_rendered, self.chunks.cut())) + self._close()
+
+    def _fail(self, failure: Failure) -> bytes:
+        self.failure = failure
+        self._form = None
+        self._held.clear()
+        return b""
+
+
+def _rendered(members: dict[str, Any]) -> bytes:
+    return frame_of(msgspec.json.encode(members))
