@@ -1,7 +1,6 @@
 """What a value must be beyond its type: each check returns a complaint that says what would be right."""
 
 import re
-from collections.abc import Mapping
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
@@ -49,10 +48,6 @@ def name(value: str) -> str | None:
     return f"{value!r} must begin with a letter or digit and go on with letters, digits, '.', '_', '/' or '-'"
 
 
-def each_name(values: tuple[str, ...]) -> str | None:
-    return next((complaint for value in values if (complaint := name(value))), None)
-
-
 def label(value: str) -> str | None:
     """A name that goes into headers, metrics and logs; unlike a model's it may hold ':'."""
     if _LABEL.fullmatch(value):
@@ -72,16 +67,6 @@ def digest(value: str) -> str | None:
     if value.startswith("sha256:") and sha256(value.removeprefix("sha256:")) is None:
         return None
     return "must be 'sha256:' and 64 lower-case hexadecimal digits, as `turnout keys new` prints it"
-
-
-def each_above(low: float) -> Check:
-    """For a table of numbers: names the first entry that is not above `low`."""
-
-    def check(values: Mapping[str, float]) -> str | None:
-        wrong = ((key, value) for key, value in values.items() if not value > low)
-        return next((f"{key} must be more than {low}, got {value}" for key, value in wrong), None)
-
-    return check
 
 
 def canary_steps(steps: tuple[float, ...]) -> str | None:

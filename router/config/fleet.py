@@ -174,7 +174,7 @@ class SplitConfig:
     weights: Mapping[str, float] = option(
         "Shares of the versions, any positive numbers; a version that is not named gets nothing.",
         checks.not_empty,
-        checks.each_above(0),
+        each=(checks.above(0),),
         example={"v1": 95.0, "v2": 5.0},
     )
     rules: tuple[SplitRule, ...] = option(
@@ -240,7 +240,7 @@ class ModelConfig:
     """`[models.M]`: a name that clients ask for."""
 
     stable: str = option("The version that the plain name means.", example="v1")
-    aliases: tuple[str, ...] = option("Other names clients may use for it.", checks.each_name, default=())
+    aliases: tuple[str, ...] = option("Other names clients may use for it.", each=(checks.name,), default=())
     policy: str = option(
         "How a replica is chosen: a kind, or the name of a [policies.X] table.", default=DEFAULT_POLICY
     )
@@ -248,7 +248,9 @@ class ModelConfig:
         "What stays on one version while weights change: 'session' keeps a conversation together.",
         default="session",
     )
-    versions: Mapping[str, VersionConfig] = option("Its versions by name.", checks.not_empty)
+    versions: Mapping[str, VersionConfig] = option(
+        "Its builds: at least one [models.MODEL.versions.VERSION] table.", checks.not_empty
+    )
     split: SplitConfig | None = option("Which part of the traffic each version gets.", default=None)
     shadow: ShadowConfig | None = option("Copies of requests for a version under test.", default=None)
     canary: CanaryConfig | None = option("How a release ramps up.", default=None)

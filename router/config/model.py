@@ -20,7 +20,7 @@ from router.config.fleet import (
     SplitRule,
     VersionConfig,
 )
-from router.config.option import option, section
+from router.config.option import internal, option, section
 from router.config.process import (
     AdminConfig,
     HealthConfig,
@@ -99,7 +99,7 @@ class Config:
     policies: Mapping[str, PolicyConfig] = option("Named, tuned policies.", default_factory=dict)
     keys: tuple[KeyConfig, ...] = option("Who may call.", default=())
     limits: tuple[LimitConfig, ...] = option("How much each may use.", default=())
-    source: Source = field(default=NOWHERE, compare=False, repr=False)
+    source: Source = internal(default=NOWHERE)
 
     def policy_of(self, model: ModelConfig) -> PolicyConfig:
         """The policy a model's `policy` means: a table of that name, else the kind with its defaults."""

@@ -4,7 +4,7 @@ A section of the file is a frozen, slotted, keyword-only dataclass whose fields 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, dataclass_transform
 
@@ -35,17 +35,32 @@ def option(
     default_factory: Any = MISSING,
     example: object = None,
     convert: Convert | None = None,
+    each: tuple[Check, ...] = (),
 ) -> Any:
-    """One option. Without a default it is required; `example` is shown where there is no value to show."""
-    metadata = {"advice": advice, "checks": checks, "example": example, "convert": convert}
+    """One option; without a default it is required.
+
+    `example` is shown where there is no value to show; `each` are checks on every entry of an array or table.
+    """
+    metadata = {"advice": advice, "checks": checks, "example": example, "convert": convert, "each": each}
     declared: Any = field(default=default, default_factory=default_factory, metadata=metadata)
     return declared
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, field))
+def internal(default: Any) -> Any:
+    """A field that is no option: it cannot be written in the file, and is not compared or shown."""
+    declared: Any = field(default=default, compare=False, repr=False, metadata={"internal": True})
+    return declared
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, internal))
 def section(cls: type[Any]) -> type[Any]:
     """Makes a class of options frozen, slotted and keyword-only."""
     return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
+
+def options(cls: type[Any]) -> dict[str, Field[Any]]:
+    """The options of a section, or of any dataclass of options, in the order in which they are declared."""
+    return {each.name: each for each in fields(cls) if not each.metadata.get("internal")}
 
 
 def advice(declared: Field[Any]) -> str:
@@ -54,6 +69,10 @@ def advice(declared: Field[Any]) -> str:
 
 def checks(declared: Field[Any]) -> tuple[Check, ...]:
     return tuple(declared.metadata.get("checks", ()))
+
+
+def entry_checks(declared: Field[Any]) -> tuple[Check, ...]:
+    return tuple(declared.metadata.get("each", ()))
 
 
 def default(declared: Field[Any]) -> Any:

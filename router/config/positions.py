@@ -1,6 +1,6 @@
 """The line of every key in a TOML text, which `tomllib` does not tell.
 
-It reads text that `tomllib` has already accepted, so it only has to find where things stand, not to judge them.
+It reads text that `tomllib` has accepted, so it only has to find where things stand, not to judge them.
 """
 
 import re
@@ -53,7 +53,7 @@ class _Scanner:
         self._at += len(brackets)
         *parents, name = self._read_dotted_key()
         self._at += len(brackets)
-        path = self._place_parents((), parents, line) + (name,)
+        path = (*self._place_parents((), parents, line), name)
         if brackets == "[":
             self.lines[path] = line
             return path

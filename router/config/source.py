@@ -1,11 +1,9 @@
 """Where a configuration came from: the file, and the line of every key in it."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+from router.config.toml_text import toml_key
 
 KeyPath = tuple[str | int, ...]
 """A place in the file: names of tables and options, indexes of array entries."""
@@ -51,10 +49,5 @@ NOWHERE = Source("<built>", {})
 def dotted(path: KeyPath) -> str:
     """A path as users read it: `models.llama-8b.versions.v1.replicas[0].url`; odd names are quoted."""
     return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{quoted(part)}" for part in path
+        f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}" for part in path
     ).removeprefix(".")
-
-
-def quoted(key: str) -> str:
-    """A key as TOML spells it: bare if it can be, else a basic string."""
-    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
