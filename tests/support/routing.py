@@ -1,0 +1,35 @@
+"""What policies choose from, without a router, and what tests measure of their choices."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+
+@dataclass(slots=True, eq=False)
+class FakeReplica:
+    id: str
+    weight: float = 1.0
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRequest:
+    session: str | None = None
+
+
+def replicas(*weights: float) -> list[FakeReplica]:
+    return [FakeReplica(f"10.0.0.{number}:8000", weight) for number, weight in enumerate(weights)]
+
+
+def fits(counts: Counter[str], shares: Mapping[str, float]) -> bool:
+    """Whether counts come from `shares` (any positive numbers), by Pearson's test at one in a thousand.
+
+    The limit is Wilson and Hilferty's approximation of the chi-square distribution's 99.9th percentile.
+    """
+    assert counts.keys() <= shares.keys()
+    scale = counts.total() / sum(shares.values())
+    statistic = sum((counts[key] - share * scale) ** 2 / (share * scale) for key, share in shares.items())
+    freedom = len(shares) - 1
+    spread = 2 / (9 * freedom)
+    return statistic < freedom * (1 - spread + 3.09 * sqrt(spread)) ** 3
