@@ -22,6 +22,8 @@ class Endpoint(enum.Enum):
     SCORE = "/score"
     GENERATE = "/generate"
     GENERATE_STREAM = "/generate_stream"
+    GENERATE_ROOT = "/"
+    """TGI's old clients post here; whether they want a stream stands in the body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ A `Replica` is the one mutable thing that a request meets. Choosing and leasing 
 step, and what a lease took it gives back exactly once.
 """
 
+import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from policies.outcome import Outcome
 from policies.routing.policy import Policy
-from router.api.errors import EndpointNotSupported, NoHealthyReplica
+from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
 from router.engines.engine import Engine, ReplicaLoad
 
@@ -31,6 +32,8 @@ class Identity:
     version: str
     weight: float = 1.0
     max_in_flight: int | None = None
+    api_key: str | None = field(default=None, repr=False)
+    """Sent to the replica in place of the client's."""
 
 
 class Replica:
@@ -43,6 +46,7 @@ class Replica:
     __slots__ = (
         "draining",
         "engine",
+        "headers",
         "id",
         "identity",
         "in_flight",
@@ -59,6 +63,12 @@ class Replica:
         self.identity = identity
         self.id = identity.id
         self.weight = identity.weight
+        self.headers = (
+            (b"x-turnout-model", identity.model.encode()),
+            (b"x-turnout-version", identity.version.encode()),
+            (b"x-turnout-replica", identity.id.encode()),
+        )
+        """What an answer says of where it was made; rendered once, sent with every answer."""
         self.engine = engine
         self.offers = engine.offers
         self.meter = meter
@@ -76,11 +86,8 @@ class Replica:
     @property
     def ready(self) -> bool:
         """It may get requests: not down, not draining, not full."""
-        return (
-            self.up
-            and not self.draining
-            and (self.max_in_flight is None or self.in_flight < self.max_in_flight)
-        )
+        limit = self.identity.max_in_flight
+        return self.up and not self.draining and (limit is None or self.in_flight < limit)
 
     def lease(self) -> "Lease":
         return Lease(self)
@@ -147,7 +154,8 @@ class Pool:
         wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]
         lacking = [min((wish - r.offers for wish in wishes), key=_size) for r in self.replicas]
         if lacking and all(lacking):
-            missing = ", ".join(sorted(min(lacking, key=_size)))
+            least: frozenset[str] = min(lacking, key=_size)
+            missing = ", ".join(sorted(least))
             engines = ", ".join(sorted({r.engine.kind for r in self.replicas}))
             return EndpointNotSupported(
                 f"no replica of {request.model} supports this request: it needs {missing}, "
@@ -187,3 +195,21 @@ class Fleet:
     @property
     def ready(self) -> bool:
         return any(replica.ready for replica in self.replicas)
+
+    @property
+    def only_model(self) -> str | None:
+        """The model's name, where there is but one: what a request that names none means."""
+        models = {route.model for route in self.routes.values()}
+        return models.pop() if len(models) == 1 else None
+
+    def unknown(self, name: str) -> ModelNotFound:
+        """What to say of a name that no route has."""
+        model, _, version = name.partition("@")
+        if version and model in self.routes:
+            versions = ", ".join(sorted(known for known in self.routes if known.startswith(f"{model}@")))
+            return ModelNotFound(
+                f"model {model!r} has no version {version!r}; there are: {versions}", param="model"
+            )
+        near = difflib.get_close_matches(name, self.names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "GET /v1/models lists what there is"
+        return ModelNotFound(f"the model {name[:128]!r} does not exist; {hint}", param="model")

@@ -1,0 +1,148 @@
+"""The one place where the parts are put together. Two routers can live in one process."""
+
+import asyncio
+import contextlib
+from random import Random
+
+from starlette.applications import Starlette
+
+from router.api.errors import RouterDraining
+from router.api.openai import RequestRules
+from router.config.model import Config
+from router.fleet.build import Parts, build_fleet
+from router.fleet.replicas import Fleet
+from router.flow.call import Limits
+from router.flow.dispatch import Dispatcher, Upstreams
+from router.flow.inference import Inference
+from router.flow.watch import Watch
+from router.observe.access_log import AccessLog, open_target
+from router.observe.events import Finished
+from router.observe.metrics import RouterMetrics
+from router.serving.app import PublicPages, public_app
+from router.serving.asgi import InferenceApp, Receive, Scope, Send
+from router.serving.front import FrontEnd
+from router.serving.head import Budget
+
+_HOUSEKEEPING_S = 1.0
+
+
+class _Uncounted:
+    def count(self, outcome: object) -> None:
+        pass
+
+
+class Router:
+    """One router: its parts, and their start and end. Make it inside the event loop that it will run on.
+
+    Raises `OSError` if the access log cannot be opened.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.fleet = build_fleet(config, Parts(random=Random(), meter=lambda _: _Uncounted()))
+        self.watch = Watch()
+        limits = _limits(config)
+        self.upstreams = Upstreams(
+            idle_s=config.upstream.idle_s,
+            connect_s=config.timeouts.connect_s,
+            max_head_bytes=config.upstream.max_response_head_bytes,
+        )
+        self.metrics = RouterMetrics(self.current_fleet)
+        target = open_target(config.server.access_log)
+        self.access_log = None if target is None else AccessLog(target)
+        dispatcher = Dispatcher(limits, self.watch, self.upstreams)
+        rules = RequestRules(max_depth=config.server.max_json_depth)
+        self.inference = Inference(self.current_fleet, dispatcher, limits, rules, self.observe)
+        budget = _budget(config)
+        self.front_end = FrontEnd(self.inference, budget)
+        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
+        self.public_app = public_app(pages, InferenceApp(self.inference, budget))
+        self.admin_app = Starlette()
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    def current_fleet(self) -> Fleet:
+        """The fleet in force; a request reads it once."""
+        return self.fleet
+
+    def observe(self, event: Finished) -> None:
+        self.metrics(event)
+        if self.access_log is not None:
+            self.access_log(event)
+
+    async def start(self) -> None:
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    def end_open_requests(self) -> None:
+        """The drain is over: every stream that is still open gets a retryable error and ends."""
+        self.watch.fail_all(RouterDraining("the router is shutting down; send the request again"))
+
+    async def close(self) -> None:
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._housekeeping
+        self.front_end.close()
+        self.watch.close()
+        self.upstreams.close()
+        if self.access_log is not None:
+            await self.access_log.close()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            self.upstreams.expire()
+
+
+class AsgiApp:
+    """The public surface for any ASGI server: its router starts and ends with the lifespan."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._router: Router | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._router is not None:
+            await self._router.public_app(scope, receive, send)
+        else:
+            raise RuntimeError("this app needs a server that speaks the ASGI lifespan protocol")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            router = Router(self._config)
+            await router.start()
+        except OSError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._router = router
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await router.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _limits(config: Config) -> Limits:
+    timeouts = config.timeouts
+    return Limits(
+        connect_s=timeouts.connect_s,
+        first_token_s=timeouts.first_token_s,
+        between_tokens_s=timeouts.between_tokens_s,
+        total_s=timeouts.total_s,
+        max_attempts=config.retries.max_attempts,
+        max_answer_bytes=config.upstream.max_answer_bytes,
+    )
+
+
+def _budget(config: Config) -> Budget:
+    server = config.server
+    return Budget(
+        max_head_bytes=server.max_header_bytes,
+        max_headers=server.max_headers,
+        max_body_bytes=server.max_body_bytes,
+        head_timeout_s=server.head_timeout_s,
+        body_timeout_s=server.body_timeout_s,
+        keep_alive_s=server.keep_alive_s,
+        write_stall_s=server.write_stall_s,
+    )

@@ -1,0 +1,79 @@
+"""A fleet from a configuration: replicas, pools, and every name that leads to one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from policies.routing import POLICIES
+from policies.routing.policy import Policy
+from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
+from router.engines import ENGINES
+from router.engines.engine import Target
+from router.fleet.replicas import Fleet, Identity, Meter, Pool, Replica, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a fleet is made with, besides its configuration."""
+
+    random: Random
+    meter: Callable[[ReplicaConfig], Meter]
+
+
+def build_fleet(config: Config, parts: Parts) -> Fleet:
+    """Everything that `config.models` describes."""
+    routes: dict[str, Route] = {}
+    names: dict[str, str] = {}
+    replicas: list[Replica] = []
+    for name, model in config.models.items():
+        pools = {
+            version: Pool(
+                [_replica(replica, settings, name, version, parts) for replica in settings.replicas],
+                _policy(config.policy_of(model), parts.random),
+            )
+            for version, settings in model.versions.items()
+        }
+        for pool in pools.values():
+            replicas += pool.replicas
+        routes |= _routes(name, model, pools)
+        names[name] = name
+        names |= dict.fromkeys(model.aliases, name)
+        names |= {f"{name}@{version}": name for version in model.versions}
+    return Fleet(routes, names, replicas)
+
+
+def _routes(name: str, model: ModelConfig, pools: Mapping[str, Pool]) -> dict[str, Route]:
+    stable = Route(name, model.stable, pools[model.stable])
+    routes = {name: stable, f"{name}:stable": stable} | dict.fromkeys(model.aliases, stable)
+    for version, pool in pools.items():
+        routes[f"{name}@{version}"] = Route(name, version, pool)
+    return routes
+
+
+def _replica(
+    config: ReplicaConfig, settings: VersionConfig, model: str, version: str, parts: Parts
+) -> Replica:
+    target = Target(
+        served_name=settings.adapter or settings.served_name,
+        public_name=model,
+        model_name=config.model_name or "",
+        layout=config.triton_layout,
+        output=config.output,
+        chat_template=config.chat_template or "",
+    )
+    identity = Identity(
+        id=config.replica_id,
+        url=config.url,
+        model=model,
+        version=version,
+        weight=config.weight,
+        max_in_flight=config.max_in_flight,
+        api_key=config.api_key.reveal() if config.api_key is not None else None,
+    )
+    return Replica(identity, ENGINES[config.engine](target), parts.meter(config))
+
+
+def _policy(config: PolicyConfig, random: Random) -> Policy:
+    kind = POLICIES[config.kind]
+    policy: Policy = kind(kind.Options(**config.options), random)
+    return policy

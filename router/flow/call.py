@@ -1,0 +1,117 @@
+"""One request on its way: what was asked, what was tried, what the client has been told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from router.api.errors import TurnoutError
+from router.api.request import Endpoint, InferenceRequest, Usage
+from router.api.tgi import generate_error
+from router.fleet.replicas import Replica, Route
+from router.flow.exchange import Exchange, Header
+from router.observe.events import Attempt
+
+JSON = (b"content-type", b"application/json")
+EVENT_STREAM: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx in front of the router would otherwise collect the stream before it passes it on
+    (b"x-accel-buffering", b"no"),
+)
+
+_TGI_PATHS = frozenset(
+    {e.value for e in (Endpoint.GENERATE, Endpoint.GENERATE_STREAM, Endpoint.GENERATE_ROOT)}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long and how often: the configuration's [timeouts] and [retries], seconds."""
+
+    connect_s: float = 1.0
+    first_token_s: float = 60.0
+    between_tokens_s: float = 30.0
+    total_s: float = 900.0
+    max_attempts: int = 3
+    max_answer_bytes: int = 64 * 1024 * 1024
+
+
+class Call:
+    """The state that all attempts of one request share. Times are monotonic seconds."""
+
+    __slots__ = (
+        "answered",
+        "attempts",
+        "deadline",
+        "error",
+        "exchange",
+        "finish_reason",
+        "first_token_at",
+        "gap_sum_s",
+        "gaps",
+        "head_at",
+        "id",
+        "replica",
+        "request",
+        "route",
+        "status",
+        "usage",
+        "waited_s",
+    )
+
+    def __init__(self, call_id: str, exchange: Exchange, limits: Limits) -> None:
+        self.id = call_id
+        """The request's id: the client's `x-request-id` if it is a usable one."""
+        self.exchange = exchange
+        self.request: InferenceRequest | None = None
+        self.route: Route | None = None
+        self.replica: Replica | None = None
+        self.deadline = exchange.received_at + limits.total_s
+        self.attempts: list[Attempt] = []
+        self.waited_s = 0.0
+        """Time spent waiting for replicas before the answer began: not the router's own."""
+        self.head_at: float | None = None
+        self.first_token_at: float | None = None
+        self.status = 0
+        self.answered = False
+        """The client has been given everything it will get, to the last byte."""
+        self.error: TurnoutError | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.gaps: Sequence[int] = ()
+        self.gap_sum_s = 0.0
+
+    def begin(self, status: int, headers: Sequence[Header], length: int | None, now: float) -> None:
+        """Start the client's answer: `headers` and the router's own."""
+        self.status = status
+        self.head_at = now
+        own: list[Header] = [*headers, (b"x-request-id", self.id.encode("latin-1"))]
+        if self.replica is not None:
+            own += self.replica.headers
+            own.append((b"x-turnout-attempts", b"%d" % (len(self.attempts) + 1)))
+        own.append((b"x-turnout-overhead-ms", b"%.2f" % (self.overhead_s(now) * 1000)))
+        self.exchange.start(status, own, length)
+
+    def overhead_s(self, now: float) -> float:
+        """What the router itself added before the answer began, as of `now`."""
+        until = now if self.head_at is None else self.head_at
+        return max(0.0, until - self.exchange.received_at - self.waited_s)
+
+    def refuse(self, error: TurnoutError, now: float) -> None:
+        """Answer with an error, if the answer has not begun."""
+        self.error = error
+        body = self.body_of(error)
+        headers = [JSON, (b"x-should-retry", b"true" if error.should_retry else b"false")]
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after_s // 1))))
+            headers.append((b"retry-after-ms", b"%d" % (error.retry_after_s * 1000)))
+        self.begin(error.status, headers, len(body), now)
+        self.exchange.write(body)
+        self.finish()
+
+    def body_of(self, error: TurnoutError) -> bytes:
+        """The error in the client's dialect."""
+        return generate_error(error) if self.exchange.path in _TGI_PATHS else error.body()
+
+    def finish(self) -> None:
+        self.answered = True
+        self.exchange.finish()

@@ -1,0 +1,171 @@
+"""The attempt loop: choose and lease, send, wait for the outcome, and perhaps go round again.
+
+Another attempt is made only while nothing has reached the client, never on the same replica, and all
+attempts share one deadline.
+"""
+
+import asyncio
+from time import monotonic
+
+from router.api.errors import EndpointNotSupported, NoHealthyReplica, UpstreamError
+from router.api.request import InferenceRequest
+from router.api.tgi import GenerateReader
+from router.engines.engine import Failure, UpstreamRequest
+from router.fleet.replicas import Lease, Replica
+from router.flow.call import Call, Limits
+from router.flow.relay import AnswerRelay, CollectRelay, Relay, StreamRelay
+from router.flow.upstream import READ_BYTES, Upstream
+from router.flow.watch import Watch
+from router.observe.events import Attempt
+
+
+class Dispatcher:
+    """Sends requests to replicas; owns the connections to them."""
+
+    def __init__(self, limits: Limits, watch: Watch, upstreams: "Upstreams") -> None:
+        self._limits = limits
+        self._watch = watch
+        self._upstreams = upstreams
+
+    async def dispatch(self, call: Call) -> None:
+        """Answer `call`, or raise the error that the client is to see."""
+        request, route = call.request, call.route
+        assert request is not None
+        assert route is not None
+        tried: list[Replica] = []
+        last: Failure | None = None
+        while not call.exchange.disconnected:
+            try:
+                lease = route.pool.lease(request, tried)
+            except NoHealthyReplica:
+                if last is not None:
+                    raise last.error from None
+                raise
+            call.replica = lease.replica
+            tried.append(lease.replica)
+            failure = await self._attempt(call, lease, last)
+            if failure is None or call.error is not None:
+                return
+            last = failure
+            if not failure.retry or len(call.attempts) >= self._limits.max_attempts:
+                raise failure.error
+
+    async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
+        """One attempt on a leased replica; None: the client has its answer, or has left."""
+        relay: Relay | None = None
+        try:
+            request = _request_for(call, lease.replica)
+            upstream_request = lease.replica.engine.to_upstream(request)
+            relay = self._relay(call, lease, request, streams=upstream_request.streams)
+            await self._send(relay, upstream_request)
+            if relay.stale:
+                relay = self._relay(call, lease, request, streams=upstream_request.streams)
+                await self._send(relay, upstream_request, fresh=True)
+            return relay.failure
+        except EndpointNotSupported as refusal:
+            # Only the adapter could see it: another engine of the pool may well take this request.
+            return Failure(refusal, retry=True)
+        finally:
+            lease.close(None if relay is None else relay.outcome())
+            if relay is not None:
+                call.attempts.append(_record(lease, relay, before))
+
+    def _relay(self, call: Call, lease: Lease, request: InferenceRequest, *, streams: bool) -> Relay:
+        if not streams:
+            return AnswerRelay(call, lease, self._limits, self._watch, request)
+        reader = lease.replica.engine.open_stream(request)
+        if not request.stream:
+            return CollectRelay(call, lease, self._limits, self._watch, request, reader)
+        original = call.request
+        if original is not None and original is not request:
+            reader = GenerateReader(original, reader)
+        return StreamRelay(call, lease, self._limits, self._watch, reader)
+
+    async def _send(self, relay: Relay, request: UpstreamRequest, *, fresh: bool = False) -> None:
+        """Send and wait for the end. `fresh`: not over a kept connection."""
+        upstream = self._upstreams.of(relay.lease.replica)
+        headers = _header_lines(relay.call, request)
+        content = upstream.request(request.path, request.body, streams=request.streams, headers=headers)
+        connection = None if fresh else upstream.idle_connection()
+        if connection is None:
+            try:
+                connection = await upstream.connect()
+            except UpstreamError as error:
+                relay.fail(Failure(error, retry=True))
+                return
+        if relay.call.exchange.disconnected:
+            connection.abort()
+            relay.client_left()
+            return
+        relay.launch(connection, content)
+        try:
+            await relay.finished
+        except asyncio.CancelledError:
+            relay.client_left()
+            raise
+
+
+def _request_for(call: Call, replica: Replica) -> InferenceRequest:
+    request = call.request
+    assert request is not None
+    if request.needs <= replica.offers or request.fallback is None:
+        return request
+    return request.fallback
+
+
+def _header_lines(call: Call, request: UpstreamRequest) -> bytes:
+    # A suffix per attempt: vLLM wants ids of running requests to differ, also between two attempts.
+    lines = b"x-request-id: %b-%d\r\n" % (call.id.encode("latin-1"), len(call.attempts))
+    traceparent = call.exchange.headers.get("traceparent")
+    if traceparent is not None:
+        lines += b"traceparent: %b\r\n" % traceparent.encode("latin-1")
+    for name, value in request.headers:
+        lines += b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1"))
+    return lines
+
+
+def _record(lease: Lease, relay: Relay, before: Failure | None) -> Attempt:
+    until = relay.decided_at if relay.decided_at is not None else monotonic()
+    return Attempt(
+        replica=lease.replica.id,
+        reason="first" if before is None else before.error.code,
+        ending=relay.ending.value,
+        wait_s=until - relay.sent_at if relay.sent_at else 0.0,
+    )
+
+
+class Upstreams:
+    """The connections to every replica, made when first used."""
+
+    def __init__(self, *, idle_s: float, connect_s: float, max_head_bytes: int) -> None:
+        self._idle_s = idle_s
+        self._connect_s = connect_s
+        self._max_head_bytes = max_head_bytes
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._by_replica: dict[Replica, Upstream] = {}
+
+    def of(self, replica: Replica) -> Upstream:
+        upstream = self._by_replica.get(replica)
+        if upstream is None:
+            upstream = self._by_replica[replica] = Upstream(
+                replica.identity.url,
+                idle_s=self._idle_s,
+                connect_s=self._connect_s,
+                max_head_bytes=self._max_head_bytes,
+                api_key=replica.identity.api_key,
+                buffer=self._buffer,
+            )
+        return upstream
+
+    def expire(self) -> None:
+        for upstream in self._by_replica.values():
+            upstream.expire()
+
+    def close(self) -> None:
+        for upstream in self._by_replica.values():
+            upstream.close()
+        self._by_replica.clear()
+
+    @property
+    def open_connections(self) -> int:
+        return sum(upstream.open_connections for upstream in self._by_replica.values())

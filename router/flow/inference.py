@@ -1,0 +1,121 @@
+"""The way of one inference request: read, route, dispatch, tell the observers.
+
+Exactly one `Finished` comes out of every exchange that goes in, whatever becomes of it.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic, time
+
+from router.api.errors import InternalError, TurnoutError
+from router.api.ids import RequestIds
+from router.api.openai import RequestRules, read_request
+from router.api.request import Endpoint
+from router.api.tgi import read_generate
+from router.fleet.replicas import Fleet
+from router.flow.call import Call, Limits
+from router.flow.dispatch import Dispatcher
+from router.flow.exchange import Exchange
+from router.observe.events import Finished, Observer
+
+log = logging.getLogger("turnout.flow")
+
+CLIENT_CLOSED_REQUEST = 499
+"""What the records say of a client that left before its answer began; it is never sent."""
+
+ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
+
+_TGI = frozenset({Endpoint.GENERATE, Endpoint.GENERATE_STREAM, Endpoint.GENERATE_ROOT})
+
+
+class Inference:
+    """Serves inference exchanges; the one coroutine a request has."""
+
+    def __init__(
+        self,
+        fleet: Callable[[], Fleet],
+        dispatcher: Dispatcher,
+        limits: Limits,
+        rules: RequestRules,
+        observer: Observer,
+    ) -> None:
+        self._fleet = fleet
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._rules = rules
+        self._observer = observer
+        self._ids = RequestIds()
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one exchange. Raises only what cancels the task."""
+        call = Call(self._ids.of(exchange.headers.get("x-request-id")), exchange, self._limits)
+        try:
+            fleet = self._fleet()
+            self._read(call, fleet)
+            await self._dispatcher.dispatch(call)
+        except TurnoutError as error:
+            self._refuse(call, error)
+        except Exception:
+            log.exception("request %s met a defect of the router", call.id)
+            self._refuse(call, InternalError("the router failed to handle this request; its log says why"))
+        finally:
+            self._observer(self._finished(call))
+
+    def refuse(self, exchange: Exchange, error: TurnoutError) -> None:
+        """Answer an exchange whose request could not be read."""
+        call = Call(self._ids.of(exchange.headers.get("x-request-id")), exchange, self._limits)
+        self._refuse(call, error)
+        self._observer(self._finished(call))
+
+    def _read(self, call: Call, fleet: Fleet) -> None:
+        exchange = call.exchange
+        endpoint = ENDPOINTS[exchange.path]
+        if endpoint in _TGI:
+            request = read_generate(
+                endpoint, call.id, exchange.headers, exchange.body, self._rules, fleet.only_model
+            )
+        else:
+            request = read_request(endpoint, call.id, exchange.headers, exchange.body, self._rules)
+        call.request = request
+        route = fleet.routes.get(request.model)
+        if route is None:
+            raise fleet.unknown(request.model)
+        call.route = route
+
+    def _refuse(self, call: Call, error: TurnoutError) -> None:
+        call.error = error
+        if call.exchange.disconnected:
+            return
+        if call.head_at is None:
+            call.refuse(error, monotonic())
+        else:
+            call.exchange.abort()
+
+    def _finished(self, call: Call) -> Finished:
+        exchange, request, route, replica = call.exchange, call.request, call.route, call.replica
+        now = monotonic()
+        left = exchange.disconnected and not call.answered
+        outcome = "client_left" if left else "ok" if call.error is None else call.error.code
+        return Finished(
+            at=time(),
+            request_id=call.id,
+            path=exchange.path,
+            model="" if route is None else route.model,
+            version="" if route is None else route.version,
+            engine="" if replica is None else replica.engine.kind,
+            replica="" if replica is None else replica.id,
+            stream=request is not None and request.stream,
+            status=call.status or CLIENT_CLOSED_REQUEST,
+            outcome=outcome,
+            attempts=call.attempts,
+            duration_s=now - exchange.received_at,
+            overhead_s=call.overhead_s(now),
+            time_to_first_token_s=call.first_token_at and call.first_token_at - exchange.received_at,
+            gaps=call.gaps,
+            gap_sum_s=call.gap_sum_s,
+            usage=call.usage,
+            finish_reason=call.finish_reason,
+            bytes_in=len(exchange.body),
+            bytes_out=exchange.bytes_out,
+            error="" if call.error is None else call.error.message,
+        )

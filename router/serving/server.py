@@ -1,0 +1,133 @@
+"""The life of one router process: both listeners up, signals, settling, draining, down.
+
+SIGTERM or SIGINT: not ready but still serving for `settle_s`, then no new connections and up to
+`drain_timeout_s` for what is open, then the rest is ended with a retryable error. A second signal
+ends it at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from router.compose import Router
+from router.config.model import Config
+
+log = logging.getLogger("turnout.server")
+
+_LAST_WORDS_S = 1.0
+"""For error frames to reach their clients."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has one owner of signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Process:
+    """Runs one composed router until it is told to stop."""
+
+    def __init__(self, router: Router, config: Config) -> None:
+        self._router = router
+        self._config = config
+        server = config.server
+        self._public = _server(
+            router.public_app,
+            server.host,
+            server.port,
+            http=router.front_end,
+            keep_alive_s=server.keep_alive_s,
+        )
+        self._admin = _server(router.admin_app, config.admin.host, config.admin.port)
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    async def run(self, on_ready: Callable[[str, str], None] | None = None) -> int:
+        """Serve until a signal. Returns the exit code. `on_ready` gets the two base URLs.
+
+        Raises `SystemExit` (uvicorn) if an address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        await self._router.start()
+        serving = [asyncio.create_task(self._admin.serve()), asyncio.create_task(self._public.serve())]
+        try:
+            await self._started(serving)
+            if on_ready is not None:
+                on_ready(base_url(self._public), base_url(self._admin))
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({stopping, *serving}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            await self._drain(serving[1])
+        finally:
+            self._admin.should_exit = self._public.should_exit = True
+            await asyncio.gather(*serving, return_exceptions=True)
+            await self._router.close()
+        return 0 if self._signals < 2 else 130
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        self._stop.set()
+        if self._signals > 1:
+            self._public.force_exit = True
+
+    async def _started(self, serving: list[asyncio.Task[None]]) -> None:
+        while not (self._public.started and self._admin.started):
+            if any(task.done() for task in serving):
+                raise SystemExit(1)
+            await asyncio.sleep(0.01)
+
+    async def _drain(self, serving: asyncio.Task[None]) -> None:
+        server = self._config.server
+        self._router.front_end.draining = True
+        log.info("draining: not ready for %g s, then up to %g s for open requests", server.settle_s,
+                 server.drain_timeout_s)  # fmt: skip
+        await self._unless_hurried(asyncio.sleep(server.settle_s))
+        self._public.should_exit = True
+        await self._unless_hurried(asyncio.wait({serving}, timeout=server.drain_timeout_s))
+        if not serving.done():
+            self._router.end_open_requests()
+            await asyncio.wait({serving}, timeout=_LAST_WORDS_S)
+            self._public.force_exit = True
+
+    async def _unless_hurried(self, waiting: Any) -> None:
+        """Wait, but for a second signal."""
+        task = asyncio.ensure_future(waiting)
+        while not task.done() and self._signals < 2:
+            await asyncio.wait({task}, timeout=0.05)
+        task.cancel()
+
+
+def _server(
+    app: Starlette, host: str, port: int, *, http: Any = "httptools", keep_alive_s: float = 75.0
+) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=http,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=int(keep_alive_s) or 1,
+            backlog=4096,
+        )
+    )
+
+
+def base_url(server: uvicorn.Server) -> str:
+    """Where a started server listens."""
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
