@@ -2,7 +2,6 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -26,8 +25,7 @@ class Endpoint(enum.Enum):
     """TGI's old clients post here; whether they want a stream stands in the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer. `cached_tokens` is None where the engine does not say."""
 
     prompt_tokens: int
@@ -35,8 +33,7 @@ class Usage:
     cached_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceRequest:
+class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One inference request in the neutral form that routing and engines read.
 
     `members` are the top-level JSON members with their values still raw, so that a name can be changed
@@ -56,5 +53,5 @@ class InferenceRequest:
     max_tokens: int | None = None
     session: str | None = None
     traceparent: str | None = None
-    fallback: "InferenceRequest | None" = field(default=None, repr=False)
+    fallback: "InferenceRequest | None" = None
     """The same wish in a form that other engines understand (TGI's `/generate` as a completion)."""

@@ -5,10 +5,11 @@ completion's answer becomes TGI's (text-generation-inference 3.3: docs/openapi.j
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from router.api.errors import RequestError, TurnoutError
 from router.api.members import Members, read_members, write_members

@@ -6,6 +6,8 @@ An adapter is bound to one replica (its served name, its key) and maps bytes to 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
+
 from router.api.errors import TurnoutError
 from router.api.request import InferenceRequest, Usage
 
@@ -36,8 +38,7 @@ class Target:
     """Jinja source; needed where the engine has no chat endpoint (Triton's generate)."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     """One POST to a replica. `streams`: the answer is to be read through `Engine.open_stream`."""
 
     path: str
@@ -57,8 +58,7 @@ class Failure:
     """The replica is full, not broken: nothing is held against it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A complete answer in the client's dialect, ready to send as `application/json`."""
 
     body: bytes

@@ -1,7 +1,8 @@
 """What happened, as values. The core returns them; observers count and write them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from router.api.request import Usage
 
@@ -27,8 +28,7 @@ GAP_BOUNDS_S = (
 """Upper bounds of the buckets in which a stream counts the gaps between its reads, seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One try at one replica. `reason` is `first`, or why the try before it failed (an error code)."""
 
     replica: str
@@ -38,8 +38,7 @@ class Attempt:
     """From the request's last byte out to the first good answer byte in, or to the failure."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """One request, whatever became of it. Exactly one of these for every request that was read.
 
     `model`, `version`, `engine`, `replica` are empty where the request never got so far; a model that

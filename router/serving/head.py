@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import httptools
+import msgspec
 
 from router.api.errors import BodyTooLarge, HeadersTooLarge, RequestError
 
@@ -27,8 +28,7 @@ class Budget:
     write_stall_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """A request's head. `headers` have lower-case names; `chunked` reads the body where it has no length."""
 
     method: bytes
