@@ -15,7 +15,7 @@ class KeyConfig:
 
     id: str = option("Its name in logs and limits; never secret.", checks.label, example="team-search-1")
     digest: str = option(
-        "The key's digest; `turnout keys new` prints this entry.", checks.digest, example="sha256:…"
+        "The key's digest; `turnout keys new` prints this entry.", checks.digest, example=f"sha256:{'0' * 64}"
     )
     tenant: str = option("Whom its use is counted for.", checks.label, example="search")
     models: tuple[str, ...] | None = option(
@@ -36,8 +36,12 @@ class LimitConfig:
         default=(),
         example=["tenant", "model"],
     )
-    match: Mapping[Subject, str] = option("Whom it applies to; absent: everyone.", default_factory=dict)
-    requests_per_minute: float | None = option("Requests.", checks.above(0), default=None, example=600)
+    match: Mapping[Subject, str] = option(
+        "Whom it applies to; absent: everyone.", default_factory=dict, example={"tenant": "search"}
+    )
+    requests_per_minute: float | None = option(
+        "Requests started in a minute.", checks.above(0), default=None, example=600
+    )
     tokens_per_minute: float | None = option(
         "Prompt and completion tokens, reserved before the request and settled after it.",
         checks.above(0),

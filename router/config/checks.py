@@ -11,21 +11,26 @@ _LABEL = re.compile(r"[A-Za-z0-9._/:-]{1,128}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
+_SHORT = ".15g"
+"""Prints 0.0 as 0 and 0.1 as 0.1, as they were written."""
+
 
 def between(low: float, high: float) -> Check:
-    return lambda value: None if low <= value <= high else f"must be from {low} to {high}, got {value}"
+    return lambda value: (
+        None if low <= value <= high else f"must be from {low} to {high}, got {value:{_SHORT}}"
+    )
 
 
 def at_least(low: float) -> Check:
-    return lambda value: None if value >= low else f"must be at least {low}, got {value}"
+    return lambda value: None if value >= low else f"must be at least {low}, got {value:{_SHORT}}"
 
 
 def at_most(high: float) -> Check:
-    return lambda value: None if value <= high else f"must be at most {high}, got {value}"
+    return lambda value: None if value <= high else f"must be at most {high}, got {value:{_SHORT}}"
 
 
 def above(low: float) -> Check:
-    return lambda value: None if value > low else f"must be more than {low}, got {value}"
+    return lambda value: None if value > low else f"must be more than {low}, got {value:{_SHORT}}"
 
 
 def not_empty(value: str | tuple[object, ...]) -> str | None:

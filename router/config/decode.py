@@ -16,18 +16,10 @@ from router.config.model import Config
 from router.config.option import Place
 from router.config.positions import key_lines
 from router.config.rules import broken_rules
-from router.config.source import KeyPath, Mistake, Source
+from router.config.source import ConfigError, KeyPath, Mistake, Source
 from router.config.values import Policies, Reader
 
 __all__ = ["ConfigError", "Mistake", "decode", "load"]
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used. `mistakes` are all there are, in the order of the file."""
-
-    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
-        self.mistakes = mistakes
 
 
 def load(

@@ -240,7 +240,9 @@ class ModelConfig:
     """`[models.M]`: a name that clients ask for."""
 
     stable: str = option("The version that the plain name means.", example="v1")
-    aliases: tuple[str, ...] = option("Other names clients may use for it.", each=(checks.name,), default=())
+    aliases: tuple[str, ...] = option(
+        "Other names clients may use for it.", each=(checks.name,), default=(), example=["gpt-4o-mini"]
+    )
     policy: str = option(
         "How a replica is chosen: a kind, or the name of a [policies.X] table.", default=DEFAULT_POLICY
     )

@@ -76,7 +76,7 @@ POLICY_KINDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyConfig:
-    """`[policies.NAME]`: a kind and the options written for it, checked against the kind's own `Options`."""
+    """`[policies.NAME]`: a kind and its options, decoded by the kind's own `Options`, defaults included."""
 
     name: str
     kind: str

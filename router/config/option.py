@@ -6,7 +6,8 @@ A section of the file is a frozen, slotted, keyword-only dataclass whose fields 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, dataclass_transform
+from types import NoneType, UnionType
+from typing import Any, Union, dataclass_transform, get_args, get_origin
 
 Check = Callable[[Any], str | None]
 """Takes a decoded value; returns what is wrong and what would be right, or None."""
@@ -80,3 +81,10 @@ def default(declared: Field[Any]) -> Any:
     if declared.default_factory is not MISSING:
         return declared.default_factory()
     return declared.default
+
+
+def without_none(kind: Any) -> Any:
+    """The type of an option that is set: `X` for `X | None`."""
+    if get_origin(kind) in (Union, UnionType):
+        return next(member for member in get_args(kind) if member is not NoneType)
+    return kind

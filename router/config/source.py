@@ -23,6 +23,14 @@ class Mistake:
         return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
 
 
+class ConfigError(Exception):
+    """A configuration that cannot be used. `mistakes` are all there are, in the order of the file."""
+
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+        self.mistakes = mistakes
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file and the lines of its keys."""

@@ -4,14 +4,13 @@ A value that cannot be used is replaced by an empty one, so that reading goes on
 hides no other.
 """
 
-import types
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from router.config import option
 from router.config.model import POLICY_KINDS, PolicyConfig
-from router.config.option import Check, Complaint, Place
+from router.config.option import Check, Complaint, Place, without_none
 from router.config.places import is_reference, secret_text
 from router.config.scalars import choice, expect, nearest, scalar
 from router.config.secret import Secret
@@ -84,7 +83,7 @@ class Reader:
 
     def read_value(self, path: KeyPath, kind: Any, raw: Any, example: str = "") -> Any:
         """A value of type `kind`; raises Complaint when it is of another."""
-        kind = _without_none(kind)
+        kind = without_none(kind)
         origin = get_origin(kind)
         if origin is Literal:
             return choice(raw, get_args(kind), example)
@@ -139,8 +138,12 @@ class Reader:
         if kind not in self._policies:
             return PolicyConfig(name=name, kind=kind, options=written)
         options = self.read_section(path, self._policies[kind].Options, written)
-        read = {key: getattr(options, key) for key in written if hasattr(options, key)}
-        return PolicyConfig(name=name, kind=kind, options=read)
+        return PolicyConfig(name=name, kind=kind, options=_values(options))
+
+
+def _values(options: Any) -> dict[str, Any]:
+    """Every option of a policy, the defaults too: two tables that mean the same are equal."""
+    return {} if options is None else {name: getattr(options, name) for name in option.options(type(options))}
 
 
 def _refusal(path: KeyPath, declared: Container[str], text: str) -> tuple[KeyPath, str]:
@@ -149,16 +152,9 @@ def _refusal(path: KeyPath, declared: Container[str], text: str) -> tuple[KeyPat
     return ((*path, word), rest) if word in declared else (path, text)
 
 
-def _without_none(kind: Any) -> Any:
-    """`X` for `X | None`."""
-    if get_origin(kind) in (Union, types.UnionType):
-        return next(member for member in get_args(kind) if member is not types.NoneType)
-    return kind
-
-
 def _empty(kind: Any) -> Any:
     """What stands in for a value that cannot be used, while the rest is read; no rule complains about it."""
-    kind = _without_none(kind)
+    kind = without_none(kind)
     origin = get_origin(kind)
     if origin is Literal:
         return ""

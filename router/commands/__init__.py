@@ -1,0 +1,1 @@
+"""The commands of `turnout`: one file each, named in the table of `router.cli`."""

@@ -1,0 +1,91 @@
+"""What a configuration may ask for that this release does not do: named, never silently ignored."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from policies.routing import POLICIES
+from router.config.model import Config
+from router.config.source import KeyPath, Mistake
+
+DEFAULTS_TO_LEAVE_OUT: frozenset[KeyPath] = frozenset({("retries", "continue_streams")})
+"""Their default is not available yet, and to write it is to ask for it: so they are shown as comments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Something not available yet: where a configuration asks for it, and what to tell its author."""
+
+    asked_for: Callable[[Config], Iterable[KeyPath]]
+    answer: str
+
+
+def unavailable(config: Config) -> tuple[Mistake, ...]:
+    """Everything in `config` that cannot be served yet, in the order of the file."""
+    asked = ((path, feature.answer) for feature in _FEATURES for path in feature.asked_for(config))
+    mistakes = (config.source.mistake(path, answer) for path, answer in asked)
+    return tuple(sorted(mistakes, key=lambda mistake: mistake.line))
+
+
+def _workers(config: Config) -> Iterable[KeyPath]:
+    return [("server", "workers")] if config.server.workers > 1 else []
+
+
+def _redis(config: Config) -> Iterable[KeyPath]:
+    return [("redis",)] if config.redis is not None else []
+
+
+def _continue_streams(config: Config) -> Iterable[KeyPath]:
+    path = ("retries", "continue_streams")
+    return [path] if config.retries.continue_streams and config.source.wrote(path) else []
+
+
+def _keys(config: Config) -> Iterable[KeyPath]:
+    return [("keys",)] if config.keys else []
+
+
+def _limits(config: Config) -> Iterable[KeyPath]:
+    return [("limits",)] if config.limits else []
+
+
+def _policies(config: Config) -> Iterable[KeyPath]:
+    for name, policy in config.policies.items():
+        if policy.kind not in POLICIES:
+            yield ("policies", name, "kind")
+    for name, model in config.models.items():
+        if model.policy not in POLICIES and model.policy not in config.policies:
+            yield ("models", name, "policy")
+
+
+def _of_models(section: str) -> Callable[[Config], Iterable[KeyPath]]:
+    def find(config: Config) -> Iterable[KeyPath]:
+        for name, model in config.models.items():
+            if getattr(model, section) is not None:
+                yield ("models", name, section)
+
+    return find
+
+
+def _of_versions(option: str) -> Callable[[Config], Iterable[KeyPath]]:
+    def find(config: Config) -> Iterable[KeyPath]:
+        for name, model in config.models.items():
+            for version, declared in model.versions.items():
+                if getattr(declared, option) is not None:
+                    yield ("models", name, "versions", version, option)
+
+    return find
+
+
+_FEATURES = (
+    Feature(_workers, "several workers are not available yet; write 1, and run one router per core"),
+    Feature(_redis, "sharing through Redis is not available yet; remove the table"),
+    Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
+    Feature(_policies, f"this kind is not available yet; available: {', '.join(sorted(POLICIES))}"),
+    Feature(_of_models("split"), "splitting traffic is not available yet; without it stable gets everything"),
+    Feature(_of_models("shadow"), "shadow traffic is not available yet; remove the table"),
+    Feature(_of_models("canary"), "releases are not available yet; remove the table"),
+    Feature(_of_versions("discover"), "discovery is not available yet; list the replicas"),
+    Feature(_of_versions("expect"), "checking what a replica serves is not available yet; remove it"),
+    Feature(_keys, "client keys are not available yet; without them everyone may call"),
+    Feature(_limits, "limits are not available yet; remove them"),
+)
+"""One row a feature; a row goes when its feature comes."""
