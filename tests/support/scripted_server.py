@@ -110,5 +110,5 @@ async def serving(**replies: Any) -> AsyncIterator[ScriptedServer]:
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Wait for what other tasks bring about."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 there is no event for just any condition
+        while not condition():
             await asyncio.sleep(0.002)

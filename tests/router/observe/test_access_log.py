@@ -66,7 +66,7 @@ def written(path: Path, *events: Finished) -> list[dict[str, object]]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 the file system sends no event
+        while not condition():
             await asyncio.sleep(0.005)
 
 
