@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
-from router.fleet.build import Parts, build_fleet
+from router.fleet.build import build_fleet
 from router.fleet.replicas import Fleet
 from router.flow.call import Limits
 from router.flow.dispatch import Dispatcher, Upstreams
@@ -26,11 +26,6 @@ from router.serving.head import Budget
 _HOUSEKEEPING_S = 1.0
 
 
-class _Uncounted:
-    def count(self, outcome: object) -> None:
-        pass
-
-
 class Router:
     """One router: its parts, and their start and end. Make it inside the event loop that it will run on.
 
@@ -39,7 +34,7 @@ class Router:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.fleet = build_fleet(config, Parts(random=Random(), meter=lambda _: _Uncounted()))
+        self.fleet = build_fleet(config, Random())
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(

@@ -1,7 +1,6 @@
 """A fleet from a configuration: replicas, pools, and every name that leads to one."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from random import Random
 
 from policies.routing import POLICIES
@@ -9,18 +8,10 @@ from policies.routing.policy import Policy
 from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
-from router.fleet.replicas import Fleet, Identity, Meter, Pool, Replica, Route
+from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a fleet is made with, besides its configuration."""
-
-    random: Random
-    meter: Callable[[ReplicaConfig], Meter]
-
-
-def build_fleet(config: Config, parts: Parts) -> Fleet:
+def build_fleet(config: Config, random: Random) -> Fleet:
     """Everything that `config.models` describes."""
     routes: dict[str, Route] = {}
     names: dict[str, str] = {}
@@ -28,8 +19,8 @@ def build_fleet(config: Config, parts: Parts) -> Fleet:
     for name, model in config.models.items():
         pools = {
             version: Pool(
-                [_replica(replica, settings, name, version, parts) for replica in settings.replicas],
-                _policy(config.policy_of(model), parts.random),
+                [_replica(replica, settings, name, version) for replica in settings.replicas],
+                _policy(config.policy_of(model), random),
             )
             for version, settings in model.versions.items()
         }
@@ -50,9 +41,7 @@ def _routes(name: str, model: ModelConfig, pools: Mapping[str, Pool]) -> dict[st
     return routes
 
 
-def _replica(
-    config: ReplicaConfig, settings: VersionConfig, model: str, version: str, parts: Parts
-) -> Replica:
+def _replica(config: ReplicaConfig, settings: VersionConfig, model: str, version: str) -> Replica:
     target = Target(
         served_name=settings.adapter or settings.served_name,
         public_name=model,
@@ -70,7 +59,7 @@ def _replica(
         max_in_flight=config.max_in_flight,
         api_key=config.api_key.reveal() if config.api_key is not None else None,
     )
-    return Replica(identity, ENGINES[config.engine](target), parts.meter(config))
+    return Replica(identity, ENGINES[config.engine](target))
 
 
 def _policy(config: PolicyConfig, random: Random) -> Policy:

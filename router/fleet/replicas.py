@@ -7,19 +7,13 @@ step, and what a lease took it gives back exactly once.
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from policies.outcome import Outcome
 from policies.routing.policy import Policy
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
 from router.engines.engine import Engine, ReplicaLoad
-
-
-class Meter(Protocol):
-    """What counts a replica's own measurements; see `router.fleet.figures`."""
-
-    def count(self, outcome: Outcome) -> None: ...
+from router.fleet.own_measurements import OwnMeter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +53,7 @@ class Replica:
         "weight",
     )
 
-    def __init__(self, identity: Identity, engine: Engine, meter: Meter) -> None:
+    def __init__(self, identity: Identity, engine: Engine) -> None:
         self.identity = identity
         self.id = identity.id
         self.weight = identity.weight
@@ -71,7 +65,7 @@ class Replica:
         """What an answer says of where it was made; rendered once, sent with every answer."""
         self.engine = engine
         self.offers = engine.offers
-        self.meter = meter
+        self.meter = OwnMeter()
         self.in_flight = 0
         self.waiting = 0
         self.up = True

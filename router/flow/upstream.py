@@ -77,6 +77,8 @@ class Connection(asyncio.BufferedProtocol):
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
         self._head_bytes = 0
+        self._fields = 0
+        self._field_bytes = 0
         self._interim = 0
         self._in_head = True
         # A body with neither length nor chunks ends where the connection does.
@@ -95,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiver = receiver
         self._in_head = True
         self._until_close = False
-        self._head_bytes = 0
+        self._head_bytes = self._fields = self._field_bytes = 0
         self._interim = 0
         self.silent = True
         if self._transport is None or self._transport.is_closing():
@@ -178,8 +180,10 @@ class Connection(asyncio.BufferedProtocol):
     # ---- httptools ----
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= _MAX_HEADERS:
-            raise UpstreamProtocol("the replica's response head has too many fields")
+        self._fields += 1
+        self._field_bytes += len(name) + len(value) + 4
+        if self._fields > _MAX_HEADERS or self._field_bytes > self._upstream.max_head_bytes:
+            raise UpstreamProtocol("the replica's response head is too large")
         key = name.decode("latin-1").lower()
         if key in ("content-length", "transfer-encoding") and (
             "content-length" in self._headers or "transfer-encoding" in self._headers

@@ -1,0 +1,68 @@
+"""`turnout serve`: run the router in the foreground until it is told to stop."""
+
+import dataclasses
+import gc
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from router.commands.configuration import load_or_exit
+from router.compose import Router
+from router.config.available import unavailable
+from router.config.model import Config
+from router.serving.server import Process
+
+_GC_THRESHOLDS = (50_000, 20, 50)
+"""Streams make few cycles; the default thresholds would look for them several times a second."""
+
+
+@click.command()
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path), default=Path("turnout.toml"), show_default=True
+)
+@click.option("--host", help="Address to listen on, instead of [server] host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, instead of [server] port.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes, instead of [server] workers.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(path: Path, host: str | None, port: int | None, workers: int | None, log_level: str | None) -> None:
+    """Serve the models of a configuration file.
+
+    \b
+    Example: turnout serve --config turnout.toml --port 8080
+    """
+    config = _with_options(load_or_exit(path), host=host, port=port, workers=workers, log_level=log_level)
+    mistakes = unavailable(config)
+    if mistakes:
+        for mistake in mistakes:
+            click.echo(str(mistake), err=True)
+        raise SystemExit(2)
+    logging.basicConfig(
+        level=config.server.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    raise SystemExit(uvloop.run(_run(config)))
+
+
+async def _run(config: Config) -> int:
+    try:
+        router = Router(config)
+    except OSError as error:
+        click.echo(f"cannot start: {error}", err=True)
+        return 1
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    return await Process(router, config).run(_announce)
+
+
+def _announce(public: str, admin: str) -> None:
+    click.echo(f"turnout serves at {public}/v1, admin at {admin}", err=True)
+
+
+def _with_options(config: Config, **options: Any) -> Config:
+    given = {name: value for name, value in options.items() if value is not None}
+    return dataclasses.replace(config, server=dataclasses.replace(config.server, **given))
