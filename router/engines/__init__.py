@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from router.engines.engine import Engine, Target
+from router.engines.tgi import Tgi
+from router.engines.trtllm import Trtllm
 from router.engines.vllm import Vllm
 
-ENGINES: Final[Mapping[str, Callable[[Target], Engine]]] = {"vllm": Vllm}
+ENGINES: Final[Mapping[str, Callable[[Target], Engine]]] = {"vllm": Vllm, "tgi": Tgi, "trtllm": Trtllm}
 """Each dialect by the name that configurations use."""

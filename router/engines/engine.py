@@ -17,7 +17,7 @@ Need = Literal[
     "generate",
     # features of a request that some engine lacks
     "n", "best_of", "logprobs", "prompt_logprobs", "echo", "suffix", "logit_bias", "tools",
-    "tool_choice_required", "json_object", "json_schema", "token_prompt", "batch_prompt", "images",
+    "tool_choice_required", "json_object", "json_schema", "token_prompt", "batch_prompt",
 ]  # fmt: skip
 
 

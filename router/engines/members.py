@@ -1,25 +1,34 @@
 """Changing a few top-level members of a request's JSON; the bytes of all others stay as they came."""
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from router.api.request import Endpoint, InferenceRequest
 from router.engines.openai_words import stream_options
 
-STREAMED_ENDPOINTS = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+STREAMED_ENDPOINTS: Final = frozenset(
+    {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES}
+)
+COMPLETION_MAX_TOKENS: Final = 16
+"""What OpenAI's completions mean without `max_tokens`; engines that mean something else are told so."""
 
 
-def render(members: dict[str, Any]) -> bytes:
-    """A JSON object; `msgspec.Raw` values keep their bytes."""
-    return msgspec.json.encode(members)
+def value_of(request: InferenceRequest, name: str) -> Any:
+    """A member's value, decoded; None where it is absent or null."""
+    raw = request.members.get(name)
+    return None if raw is None else msgspec.json.decode(raw)
+
+
+def nulls(request: InferenceRequest) -> set[str]:
+    """The members that are null, which OpenAI takes for absent and some engines refuse."""
+    return {name for name, raw in request.members.items() if bytes(raw) == b"null"}
 
 
 def model_changes(request: InferenceRequest, served_name: str) -> dict[str, Any]:
     """The model's name as the replica knows it, if the client wrote another one."""
-    if msgspec.json.decode(request.members.get("model", b"null")) == served_name:
-        return {}
-    return {"model": served_name}
+    return {} if value_of(request, "model") == served_name else {"model": served_name}
 
 
 def usage_changes(request: InferenceRequest) -> dict[str, Any]:
@@ -32,9 +41,15 @@ def usage_changes(request: InferenceRequest) -> dict[str, Any]:
     return {"stream_options": {**options, "include_usage": True}}
 
 
-def with_changes(request: InferenceRequest, changes: dict[str, Any]) -> bytes:
-    """The client's body: untouched without changes, else rebuilt at the top level only."""
-    return render({**request.members, **changes}) if changes else request.body
+def with_changes(
+    request: InferenceRequest, changes: Mapping[str, Any], dropped: Collection[str] = ()
+) -> bytes:
+    """The client's body: untouched where nothing changes, else rebuilt at the top level only."""
+    dropped = request.members.keys() & dropped
+    if not (changes or dropped):
+        return request.body
+    kept = {name: raw for name, raw in request.members.items() if name not in dropped}
+    return msgspec.json.encode({**kept, **changes})
 
 
 def streams(request: InferenceRequest) -> bool:

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from router.api.request import Usage
+from router.api.request import Endpoint, Usage
 from router.engines.engine import Failure
 from router.engines.failures import is_error, malformed, read_error_event, unfinished
 from router.engines.openai_words import read_usage
 from router.engines.sse import DONE, MAX_FRAME_BYTES, FrameSplitter, read_event, read_object
+
+NAMED_EVENTS: Final = frozenset({Endpoint.RESPONSES, Endpoint.MESSAGES})
 
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "message_stop"})
 _BROKEN: Final = frozenset({"response.failed", "error"})

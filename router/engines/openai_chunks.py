@@ -1,6 +1,7 @@
 """Judging and setting right one decoded chunk of a stream, whichever engine it comes from.
 
-Clients get OpenAI's words, one id and one `created` a stream, each role once, and usage only if they asked.
+Clients get OpenAI's words, one id and one `created` a stream, each role and tool call id once, and usage only
+if they asked.
 """
 
 import math
@@ -14,6 +15,7 @@ from router.engines.openai_words import (
     CHUNK_OBJECTS,
     FINISH_REASONS,
     UNFINISHED,
+    estimated_usage,
     expected_choices,
     minted_id,
     read_usage,
@@ -46,36 +48,46 @@ class Chunk:
             self.changed = True
 
     def drop(self, where: dict[str, Any], name: str) -> None:
-        """Remove a member that is there."""
-        del where[name]
-        self.changed = True
+        """Remove a member, if it is there."""
+        if name in where:
+            del where[name]
+            self.changed = True
 
 
 @dataclass(slots=True)
 class Chunks:
-    """What a stream has said so far. `infers_tool_calls`: the engine never says `tool_calls` itself (TGI)."""
+    """What a stream has said so far. An answer that is only collected from a stream always states its usage.
+
+    `infers_tool_calls`: the engine never says `tool_calls` itself (TGI). `created` (Unix seconds), and
+    `estimates_usage`: for engines that say neither the one nor the other (Triton).
+    """
 
     request: InferenceRequest
     public_name: str
     infers_tool_calls: bool = False
+    estimates_usage: bool = False
+    created: int | None = None
 
     usage: Usage | None = field(default=None, init=False)
     finish_reason: str | None = field(default=None, init=False)
     _expected: int = field(init=False)
     _has_delta: bool = field(init=False)
+    _shows_usage: bool = field(init=False)
     _keeps_running_usage: bool = field(init=False)
     _usage_sent: bool = field(default=False, init=False)
     _id: str = field(default="", init=False)
-    _created: int = field(default=0, init=False)
     _finished: set[int] = field(default_factory=set, init=False)
     _introduced: set[int] = field(default_factory=set, init=False)
-    _with_tools: set[int] = field(default_factory=set, init=False)
+    _calls: set[tuple[int, int]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self._expected = expected_choices(self.request)
-        self._has_delta = self.request.endpoint is Endpoint.CHAT
-        running = self.request.include_usage and stream_options(self.request).get("continuous_usage_stats")
-        self._keeps_running_usage = running is True
+        request = self.request
+        self._expected = expected_choices(request)
+        self._has_delta = request.endpoint is Endpoint.CHAT
+        self._shows_usage = request.include_usage or not request.stream
+        self._keeps_running_usage = (
+            request.include_usage and stream_options(request).get("continuous_usage_stats") is True
+        )
 
     @property
     def complete(self) -> bool:
@@ -101,31 +113,47 @@ class Chunks:
         chunk.eventful |= len(choices) != 1
         return chunk if self._usage(chunk) else None
 
-    def closing(self) -> list[dict[str, Any]]:
-        """Chunks that the client is still owed: usage that came elsewhere than in a chunk of its own."""
-        if self.usage is None or self._usage_sent or not self.request.include_usage:
-            return []
-        return [{**self._head(), "choices": [], "usage": usage_object(self.usage)}]
+    def made(self, **choice: Any) -> dict[str, Any]:
+        """A chunk of the router's own making, with one choice."""
+        if "index" not in choice:
+            choice = {"index": 0, **choice}
+        return {**self._head(), "choices": [choice]}
 
-    def cut(self) -> list[dict[str, Any]]:
-        """Finish every open choice with `length`."""
-        self.finish_reason = "length"
-        open_choices = [index for index in range(self._expected) if index not in self._finished]
-        self._finished.update(open_choices)
+    def closing(self, pieces: int) -> list[dict[str, Any]]:
+        """Usage that the client is still owed: the engine gave it elsewhere than in a chunk of its own."""
+        if self._usage_sent or not self._shows_usage:
+            return []
+        if self.usage is not None:
+            usage = usage_object(self.usage)
+        elif self.estimates_usage:
+            usage = estimated_usage(self.request, pieces)
+        else:
+            return []
+        return [{**self._head(), "choices": [], "usage": usage}]
+
+    def finish_open(self, reason: str) -> list[dict[str, Any]]:
+        """Finish every choice that is still open."""
+        self.finish_reason = reason
+        indices = [index for index in range(self._expected) if index not in self._finished]
+        self._finished.update(indices)
         content: dict[str, Any] = {"delta": {}} if self._has_delta else {"text": ""}
-        return [
-            {
-                **self._head(),
-                "choices": [{"index": index, **content, "logprobs": None, "finish_reason": "length"}],
-            }
-            for index in open_choices
-        ]
+        return [self.made(index=index, **content, logprobs=None, finish_reason=reason) for index in indices]
+
+    def finish_tool_calls(self) -> list[dict[str, Any]]:
+        """The finish of tool calls that TGI leaves out: usage came, so nothing more will.
+
+        (Its `ChatState` is back in `Buffering` when the end token arrives, and emits no chunk for it.)
+        """
+        called = self.infers_tool_calls and self._calls and self.usage is not None
+        return self.finish_open("tool_calls") if called and not self.complete else []
 
     def _head(self) -> dict[str, Any]:
+        if not self._id:
+            self._id = minted_id(self.request)
         return {
             "id": self._id,
             "object": CHUNK_OBJECTS[self.request.endpoint],
-            "created": self._created,
+            "created": self.created or 0,
             "model": self.public_name,
         }
 
@@ -134,9 +162,10 @@ class Chunks:
         if not self._id:
             given, created = members.get("id"), members.get("created")
             self._id = given if given and isinstance(given, str) else minted_id(self.request)
-            self._created = created if isinstance(created, int) else 0
+            if self.created is None:
+                self.created = created if isinstance(created, int) else 0
         chunk.put(members, "id", self._id)
-        chunk.put(members, "created", self._created)
+        chunk.put(members, "created", self.created)
         chunk.put(members, "model", self.public_name)
 
     def _choice(self, chunk: Chunk, choice: dict[str, Any]) -> Failure | None:
@@ -145,8 +174,13 @@ class Chunks:
             return malformed("a choice without a delta")
         if self._has_delta:
             self._delta(chunk, holder, choice["index"])
-        self._text(chunk, holder)
-        chunk.carries |= bool(choice.get("token_ids"))
+        for name in _TEXT_MEMBERS:
+            text = holder.get(name)
+            if text and isinstance(text, str):
+                chunk.eventful |= bool(chunk.text)
+                chunk.text_member, chunk.text = name, text
+        if not chunk.carries:
+            chunk.carries = bool(chunk.text or choice.get("token_ids") or (self._has_delta and _says(holder)))
         return self._finish(chunk, choice)
 
     def _delta(self, chunk: Chunk, delta: dict[str, Any], index: int) -> None:
@@ -156,18 +190,22 @@ class Chunks:
             else:
                 self._introduced.add(index)
                 chunk.eventful = True
-        if delta.get("tool_calls"):
-            self._with_tools.add(index)
+        calls = delta.get("tool_calls")
+        if calls and isinstance(calls, list):
             chunk.eventful = True
-        chunk.carries |= any(value for name, value in delta.items() if name != "role")
+            for call in calls:
+                self._tool_call(chunk, call, index)
 
-    def _text(self, chunk: Chunk, holder: dict[str, Any]) -> None:
-        for name in _TEXT_MEMBERS:
-            text = holder.get(name)
-            if text and isinstance(text, str):
-                chunk.eventful |= bool(chunk.text)
-                chunk.text_member, chunk.text = name, text
-        chunk.carries |= bool(chunk.text)
+    def _tool_call(self, chunk: Chunk, call: Any, index: int) -> None:
+        """Clients join the strings of a call's pieces, so its id may come once only (TGI repeats it)."""
+        if not isinstance(call, dict):
+            return
+        function = call.get("function")
+        key = (index, call.get("index", 0))
+        if key in self._calls and not (isinstance(function, dict) and function.get("name")):
+            chunk.drop(call, "id")
+            chunk.drop(call, "type")
+        self._calls.add(key)
 
     def _finish(self, chunk: Chunk, choice: dict[str, Any]) -> Failure | None:
         said = choice.get("finish_reason")
@@ -178,7 +216,7 @@ class Chunks:
         reason = FINISH_REASONS.get(said)
         if reason is None:
             return unfinished(said)
-        if self.infers_tool_calls and reason == "stop" and index in self._with_tools:
+        if self.infers_tool_calls and reason == "stop" and self._calls:
             reason = "tool_calls"
         chunk.put(choice, "finish_reason", reason)
         chunk.carries = chunk.eventful = True
@@ -196,8 +234,14 @@ class Chunks:
         self.usage = usage
         chunk.eventful = True
         if is_own_chunk:
-            self._usage_sent = self.request.include_usage
+            # Before every choice is finished it would come too early: `closing` makes another one.
+            self._usage_sent = self._shows_usage and self.complete
             return self._usage_sent
         if not self._keeps_running_usage:
             chunk.drop(members, "usage")
         return True
+
+
+def _says(delta: dict[str, Any]) -> bool:
+    """Whether a delta holds anything besides the role, under whatever name."""
+    return any(value for name, value in delta.items() if name != "role")

@@ -1,20 +1,44 @@
-"""Reading OpenAI-shaped streams: chat and completions of vLLM, TGI and trtllm-serve.
+"""Reading streams of chunks for OpenAI clients: chat and completions of every engine.
 
 Frames that add text and nothing else take the quiet way, a few byte operations each; all others are decoded,
 judged and set right. What comes out is the same wherever the pieces break.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from router.api.request import Usage
+from router.engines.collector import StreamCollector
 from router.engines.engine import Failure
 from router.engines.failures import is_error, malformed, read_error_event, unfinished
-from router.engines.openai_chunks import Chunks
+from router.engines.openai_chunks import Chunk, Chunks
 from router.engines.quiet import QuietForm, learn
 from router.engines.sse import DONE, MAX_FRAME_BYTES, Event, FrameSplitter, frame_of, read_event, read_object
+
+__all__ = ["EventTranslator", "OpenAIStream", "StreamCollector"]
+
+
+_USELESS_FORMS: Final = 16
+"""So many learned forms in a row that fitted no frame."""
+
+
+class EventTranslator(Protocol):
+    """For an engine whose events are not OpenAI's chunks."""
+
+    @property
+    def text_member(self) -> str:
+        """Which member of an event is the text that the client gets; empty while it is not that simple."""
+        ...
+
+    def chunks(self, members: dict[str, Any]) -> list[dict[str, Any]] | Failure:
+        """The chunks that an event stands for."""
+        ...
+
+    def last_chunks(self, pieces: int) -> list[dict[str, Any]]:
+        """The chunks that a clean end of the body stands for, after `pieces` frames with text."""
+        ...
 
 
 @dataclass(slots=True)
@@ -28,6 +52,7 @@ class OpenAIStream:
 
     chunks: Chunks
     kind: str
+    translator: EventTranslator | None = None
 
     started: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
@@ -37,6 +62,8 @@ class OpenAIStream:
     _splitter: FrameSplitter = field(default_factory=FrameSplitter, init=False)
     _held: bytearray = field(default_factory=bytearray, init=False)
     _form: QuietForm | None = field(default=None, init=False)
+    _learned_at: int = field(default=0, init=False)
+    _useless: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._most_pieces = self.chunks.most_pieces
@@ -55,7 +82,7 @@ class OpenAIStream:
             count = form.count(data)
             if count and self.pieces + count <= self._most_pieces:
                 self.pieces += count
-                return form.translate(data)
+                return form.translate(data, count)
         return self._read(self._splitter.feed(data))
 
     def end(self) -> bytes:
@@ -81,7 +108,7 @@ class OpenAIStream:
         form = self._form
         if form is not None and self.pieces < self._most_pieces and form.count(frame) == 1:
             self.pieces += 1
-            return form.translate(frame)
+            return form.translate(frame, 1)
         event = read_event(frame[:-2])
         if event is None:
             return b""
@@ -93,24 +120,40 @@ class OpenAIStream:
             return self._fail(malformed("a frame that is not a JSON object"))
         if event.name == b"error" or is_error(members):
             return self._fail(read_error_event(self.kind, members))
+        if self.translator is not None:
+            return self._translated(self.translator, members, frame)
         if not isinstance(members.get("choices"), list):
             return b""
-        return self._chunk(members, frame, event.data)
+        return self._chunk(members, frame, b"" if b"\n" in event.data else event.data)
+
+    def _translated(self, translator: EventTranslator, members: dict[str, Any], frame: bytes) -> bytes:
+        chunks = translator.chunks(members)
+        if isinstance(chunks, Failure):
+            return self._fail(chunks)
+        return b"".join([self._chunk(chunk, frame, b"") for chunk in chunks if not self._is_over])
 
     def _chunk(self, members: dict[str, Any], frame: bytes, data: bytes) -> bytes:
+        """One chunk that came in `frame`; `data` is it in one line, empty where there is none such."""
         chunk = self.chunks.read(members)
         if isinstance(chunk, Failure):
             return self._fail(chunk)
         if chunk is None:
             return b""
-        if chunk.text:
+        if chunk.text or not chunk.eventful:
             self.pieces += 1
             if self.pieces > self._most_pieces:
                 return self._cut()
-        out = _rendered(chunk.members) if chunk.changed or b"\n" in data else frame_of(data)
-        if not chunk.eventful and chunk.text:
-            self._form = learn(frame, out, chunk.text_member, chunk.text) or self._form
+        out = frame_of(data) if data and not chunk.changed else _rendered(chunk.members)
+        if not chunk.eventful and chunk.text and self._useless < _USELESS_FORMS:
+            self._learn(chunk, frame, out)
         return self._release(out, carries=chunk.carries)
+
+    def _learn(self, chunk: Chunk, frame: bytes, out: bytes) -> None:
+        """Treat the next frames like this one; give up on streams whose frames all differ (logprobs, `n`)."""
+        self._useless = self._useless + 1 if self.pieces == self._learned_at + 1 else 0
+        self._learned_at = self.pieces
+        member = chunk.text_member if self.translator is None else self.translator.text_member
+        self._form = learn(frame, out, member, chunk.text, chunk.text_member) or self._form
 
     def _release(self, out: bytes, *, carries: bool) -> bytes:
         """What the client gets now: nothing before the first frame that carries something."""
@@ -126,15 +169,21 @@ class OpenAIStream:
 
     def _close(self) -> bytes:
         """The engine says that this is all."""
-        if not self.chunks.complete:
-            return self._fail(unfinished())
+        out = b""
+        chunks = self.chunks
+        if self.translator is not None:
+            last = self.translator.last_chunks(self.pieces)
+            out = b"".join([self._chunk(members, b"", b"") for members in last])
+        finish = chunks.finish_tool_calls()
+        if self.failure is not None or not chunks.complete:
+            return out + self._fail(self.failure or unfinished())
         self.done = True
         self._form = None
-        closing = b"".join(map(_rendered, self.chunks.closing()))
-        return closing + frame_of(DONE)
+        closing = b"".join(map(_rendered, [*finish, *chunks.closing(self.pieces)]))
+        return out + self._release(closing + frame_of(DONE), carries=True)
 
     def _cut(self) -> bytes:
-        return b"".join(map(_rendered, self.chunks.cut())) + self._close()
+        return b"".join(map(_rendered, self.chunks.finish_open("length"))) + self._close()
 
     def _fail(self, failure: Failure) -> bytes:
         self.failure = failure

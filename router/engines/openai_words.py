@@ -32,6 +32,8 @@ CHUNK_OBJECTS: Final[Mapping[Endpoint, str]] = {
     Endpoint.COMPLETIONS: "text_completion",
 }
 
+_BYTES_PER_TOKEN: Final = 4
+
 
 def minted_id(request: InferenceRequest) -> str:
     """The id of an answer whose engine gives none; equal for every attempt of one request."""
@@ -75,6 +77,16 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     if usage.cached_tokens is not None:
         stated["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
     return stated
+
+
+def estimated_usage(request: InferenceRequest, pieces: int) -> dict[str, Any]:
+    """Usage for clients of an engine that counts no tokens; the member `estimated` says what it is.
+
+    Four bytes of the prompt as it was sent make a token, and each piece of text is one.
+    """
+    prompt = request.members.get("messages", request.members.get("prompt", b""))
+    prompt_tokens = -(-len(prompt) // _BYTES_PER_TOKEN)
+    return {**usage_object(Usage(prompt_tokens, pieces)), "estimated": True}
 
 
 def stream_options(request: InferenceRequest) -> dict[str, Any]:

@@ -42,13 +42,13 @@ class QuietForm:
             return seams + 1
         return 0
 
-    def translate(self, data: bytes) -> bytes:
-        """Quiet frames (`count` said so) to the client's."""
+    def translate(self, data: bytes, count: int) -> bytes:
+        """`count` quiet frames to the client's."""
+        if count == 1 and self.tail_out == self.tail:
+            return data if self.head_out == self.head else self.head_out + data[len(self.head) :]
         if self.head_out != self.head:
             data = data.replace(self.head, self.head_out)
-        if self.tail_out != self.tail:
-            data = data.replace(self.tail, self.tail_out)
-        return data
+        return data if self.tail_out == self.tail else data.replace(self.tail, self.tail_out)
 
 
 def learn(

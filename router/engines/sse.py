@@ -73,6 +73,8 @@ class FrameSplitter:
         """The frames that are now complete, in order."""
         if self.overflowed or not data:
             return []
+        if self._is_regular(data):
+            return data[:-2].split(_BLANK_LINE)
         carry = self.carry
         carry += self._with_lf(data)
         frames: list[bytes] = []
@@ -93,6 +95,17 @@ class FrameSplitter:
     def end(self) -> list[bytes]:
         """The body ended: a last frame without its blank line still counts."""
         return self.feed(b"\n\n") if self.carry else []
+
+    def _is_regular(self, data: bytes) -> bool:
+        """Whole frames with plain line ends, as most pieces are: no need for the buffer."""
+        return (
+            data.endswith(_BLANK_LINE)
+            and not (self.carry or self._after_cr or self._at_start)
+            and len(data) <= MAX_FRAME_BYTES
+            and b"\r" not in data
+            and b"\n\n\n" not in data
+            and not data.startswith(b"\n")
+        )
 
     def _whole(self, carry: bytearray, begin: int, end: int) -> bytes:
         frame = bytes(carry[begin:end])

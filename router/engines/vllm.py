@@ -1,28 +1,25 @@
 """vLLM's OpenAI server: the model's name is translated and usage asked for; all else is its own."""
 
 from dataclasses import dataclass
-from typing import Final
 
-from router.api.request import Endpoint, InferenceRequest
+from router.api.request import InferenceRequest
 from router.engines.engine import Answer, Failure, StreamReader, Target, UpstreamRequest
 from router.engines.members import model_changes, streams, usage_changes, with_changes
-from router.engines.named_events import NamedEventStream
+from router.engines.named_events import NAMED_EVENTS, NamedEventStream
 from router.engines.openai_answer import read_openai_answer
 from router.engines.openai_chunks import Chunks
 from router.engines.openai_stream import OpenAIStream
 
-NAMED_EVENTS: Final = (Endpoint.RESPONSES, Endpoint.MESSAGES)
-
 
 @dataclass(frozen=True, slots=True)
 class Vllm:
-    """Everything but TGI's native dialect and `suffix`, which vLLM answers with 400."""
+    """Everything but TGI's native dialect, and `best_of`, which it accepts and ignores (0.32)."""
 
     target: Target
     kind: str = "vllm"
     offers: frozenset[str] = frozenset({
         "chat", "completions", "embeddings", "responses", "messages", "tokenize", "detokenize", "rerank",
-        "score", "n", "best_of", "logprobs", "prompt_logprobs", "echo", "logit_bias", "tools",
+        "score", "n", "logprobs", "prompt_logprobs", "echo", "suffix", "logit_bias", "tools",
         "tool_choice_required", "json_object", "json_schema", "token_prompt", "batch_prompt", "images",
     })  # fmt: skip
 
