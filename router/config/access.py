@@ -22,7 +22,7 @@ class KeyConfig:
         "Models it may use; absent: all.", default=None, example=["llama-8b"]
     )
     priority: Literal["high", "normal", "low"] = option(
-        "Who waits first when the fleet is full.", default="normal"
+        "Who is served first when the fleet is full: 'high', then 'normal', then 'low'.", default="normal"
     )
 
 
@@ -53,6 +53,6 @@ class LimitConfig:
     )
     concurrency: int | None = option("Requests open at a time.", checks.at_least(1), default=None, example=64)
     output_reserve: Literal["expected", "strict", "post"] = option(
-        "Completion tokens reserved before they are known: what is usual, the most there can be, or none.",
+        "Completion tokens reserved before: those 'expected', the most possible ('strict'), none ('post').",
         default="expected",
     )

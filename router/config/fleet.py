@@ -13,7 +13,7 @@ EngineName = Literal["vllm", "tgi", "trtllm", "triton"]
 SplitBy = Literal["session", "user", "api_key", "request"]
 
 DEFAULT_POLICY = "least_requests"
-"""What a model without `policy` uses: the best kind that needs nothing learned and nothing tuned."""
+"""What a model without `policy` uses: needs nothing learned or tuned, until there is `expected_latency`."""
 
 
 @section
@@ -23,7 +23,9 @@ class ReplicaConfig:
     url: str = option(
         "Scheme, host and port of the engine.", checks.replica_url, example="http://10.0.0.1:8000"
     )
-    engine: EngineName = option("The engine that answers there, which decides its dialect.", example="vllm")
+    engine: EngineName = option(
+        "The engine that answers there: 'vllm', 'tgi', 'trtllm' or 'triton'.", example="vllm"
+    )
     id: str | None = option(
         "Its name in headers, metrics and logs; absent: host:port.",
         checks.label,
@@ -65,16 +67,17 @@ class ReplicaConfig:
         example="http://10.0.0.1:8002/metrics",
     )
     model_name: str | None = option(
-        "triton: the model of the repository to call; absent: 'ensemble'.",
+        "triton: the model of the repository to call, if not the usual one of its layout.",
         checks.not_empty,
         default=None,
         example="ensemble",
     )
     triton_layout: Literal["ensemble", "llmapi", "auto"] = option(
-        "triton: which layout the model repository has; set it if 'auto' guesses wrong.", default="auto"
+        "triton: layout of the model repository, 'ensemble' or 'llmapi'; set it if 'auto' guesses wrong.",
+        default="auto",
     )
     output: Literal["delta", "cumulative", "auto"] = option(
-        "triton: whether an event holds the new text or all of it; set it if 'auto' guesses wrong.",
+        "triton: an event holds new text ('delta') or all ('cumulative'); set it if 'auto' guesses wrong.",
         default="auto",
     )
     chat_template: str | None = option(
@@ -95,8 +98,12 @@ class ReplicaConfig:
 class DiscoverConfig:
     """`discover`: replicas found at run time instead of listed."""
 
-    kind: Literal["dns", "kubernetes"] = option("Where replicas are looked up.", example="dns")
-    engine: EngineName = option("The engine that every replica found runs.", example="vllm")
+    kind: Literal["dns", "kubernetes"] = option(
+        "Where replicas are looked up: 'dns' or 'kubernetes'.", example="dns"
+    )
+    engine: EngineName = option(
+        "The engine that every replica found runs: 'vllm', 'tgi', 'trtllm' or 'triton'.", example="vllm"
+    )
     port: int = option(
         "The port that every replica found listens on.", checks.between(1, 65535), example=8000
     )
@@ -247,7 +254,7 @@ class ModelConfig:
         "How a replica is chosen: a kind, or the name of a [policies.X] table.", default=DEFAULT_POLICY
     )
     split_by: SplitBy = option(
-        "What stays on one version while weights change: 'session' keeps a conversation together.",
+        "What stays on one version: a 'session', a 'user', an 'api_key', or no more than a 'request'.",
         default="session",
     )
     versions: Mapping[str, VersionConfig] = option(

@@ -76,7 +76,9 @@ class ServerConfig:
         default="stdout",
         convert=log_target,
     )
-    log_level: LogLevel = option("What the router says about itself on standard error.", default="info")
+    log_level: LogLevel = option(
+        "How much the router says on standard error: 'debug', 'info', 'warning' or 'error'.", default="info"
+    )
 
 
 @section
@@ -106,7 +108,7 @@ class RedisConfig:
         example="redis://127.0.0.1:6379/0",
     )
     on_failure: OnRedisFailure = option(
-        "What limits do while it is away: 'local_share' of this router, 'deny' all or 'allow' all.",
+        "While it is away: 'local_share' gives this router its part of a limit; 'deny' or 'allow' all.",
         default="local_share",
     )
     timeout_ms: float = option(

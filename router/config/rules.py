@@ -150,12 +150,21 @@ def _replicas_agree(config: Config) -> Broken:
             continue
         twin_path, twin = by_url.setdefault(replica.url, (path, replica))
         if twin.engine != replica.engine:
-            yield (*path, "engine"), f"{replica.url} is {twin.engine!r} at {dotted(twin_path)}"
+            yield (
+                (*path, "engine"),
+                f"{replica.url} is {twin.engine!r} at {dotted(twin_path)}; write the same",
+            )
         if twin.replica_id != replica.replica_id:
-            yield (*path, "id"), f"{replica.url} is called {twin.replica_id!r} at {dotted(twin_path)}"
+            yield (
+                (*path, "id"),
+                f"{replica.url} is called {twin.replica_id!r} at {dotted(twin_path)}; write the same",
+            )
         twin_path, twin = by_id.setdefault(replica.replica_id, (path, replica))
         if twin.url != replica.url:
-            yield (*path, "id"), f"{replica.replica_id!r} is the id of {twin.url} at {dotted(twin_path)}"
+            yield (
+                (*path, "id"),
+                f"{replica.replica_id!r} is the id of {twin.url} at {dotted(twin_path)}; write another",
+            )
 
 
 def _replica_options_apply(config: Config) -> Broken:

@@ -72,7 +72,8 @@ class Reader:
         checks = option.entry_checks(field)
         entries = value.items() if isinstance(value, Mapping) else enumerate(value) if checks else ()
         for key, entry in entries:
-            self._passes((*path, key), checks, entry)
+            if all((*path, key) != found for found, _ in self.found):
+                self._passes((*path, key), checks, entry)
 
     def _passes(self, path: KeyPath, checks: Sequence[Check], value: Any) -> bool:
         tested = value.reveal() if isinstance(value, Secret) else value
@@ -185,4 +186,5 @@ def _example(field: Field[Any]) -> str:
     value = field.metadata.get("example")
     if value is None:
         value = option.default(field)
-    return f" such as {toml_value(value)}" if isinstance(value, str | int | float) else ""
+    apt = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return f" such as {toml_value(value)}" if apt else ""

@@ -17,7 +17,9 @@ def paths_of(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
     """Every key path of a parsed document."""
     if path:
         yield path
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, inner in entries:
         yield from paths_of(inner, (*path, key))
 
@@ -39,7 +41,13 @@ CASES = {
         [models.llama]
         stable = "v1"
         """,
-        {("server",): 1, ("server", "port"): 2, ("models",): 3, ("models", "llama"): 3, ("models", "llama", "stable"): 4},
+        {
+            ("server",): 1,
+            ("server", "port"): 2,
+            ("models",): 3,
+            ("models", "llama"): 3,
+            ("models", "llama", "stable"): 4,
+        },
     ),
     "a table's own header wins over an earlier mention": (
         """\
@@ -144,7 +152,15 @@ CASES = {
         a = { b = "},]#", c = '#[{', d = ["]", "}"] }
         e = 1
         """,
-        {("a",): 1, ("a", "b"): 1, ("a", "c"): 1, ("a", "d"): 1, ("a", "d", 0): 1, ("a", "d", 1): 1, ("e",): 2},
+        {
+            ("a",): 1,
+            ("a", "b"): 1,
+            ("a", "c"): 1,
+            ("a", "d"): 1,
+            ("a", "d", 0): 1,
+            ("a", "d", 1): 1,
+            ("e",): 2,
+        },
     ),
     "arrays in arrays": (
         """\
@@ -160,7 +176,17 @@ CASES = {
         c = +1_000.5e-3 # end
         d = 0xff
         """,
-        {("a",): 1, ("a", 0): 1, ("a", 1): 1, ("a", 2): 1, ("b",): 2, ("b", "x"): 2, ("b", "y"): 2, ("c",): 3, ("d",): 4},
+        {
+            ("a",): 1,
+            ("a", 0): 1,
+            ("a", 1): 1,
+            ("a", 2): 1,
+            ("b",): 2,
+            ("b", "x"): 2,
+            ("b", "y"): 2,
+            ("c",): 3,
+            ("d",): 4,
+        },
     ),
     "dotted keys in an inline table": (
         """\
@@ -197,7 +223,9 @@ SCALARS = st.one_of(
     st.sampled_from(['""', "''", '"a\\"]"', "'\\'", '"""\n[a]\nb=1\\""""""', "'''\n'x\n'''''", '"#,}"']),
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
 )
 DOCUMENTS = st.dictionaries(NAMES, VALUES, max_size=5)
 
@@ -248,7 +276,9 @@ class Writer:
                 self.table(inner, entry)
 
     def _has_header(self, value: Any) -> bool:
-        tables = isinstance(value, dict) or (value and isinstance(value, list) and all(isinstance(v, dict) for v in value))
+        tables = isinstance(value, dict) or (
+            value and isinstance(value, list) and all(isinstance(v, dict) for v in value)
+        )
         return bool(tables) and self._draw(st.booleans())
 
     def header(self, path: KeyPath, *, double: bool) -> None:
@@ -280,7 +310,9 @@ class Writer:
                 self.note((*path, index))
                 self.value((*path, index), entry)
                 self.put(self._draw(BREAKS))
-                self.put("," if index + 1 < len(value) else self._draw(st.sampled_from(["", ",", ",\n# ]\n"])))
+                self.put(
+                    "," if index + 1 < len(value) else self._draw(st.sampled_from(["", ",", ",\n# ]\n"]))
+                )
             self.put("]")
         else:
             self.put("{")
