@@ -31,10 +31,7 @@ def read_members(body: bytes, max_depth: int) -> dict[str, msgspec.Raw]:
         raise InvalidJson(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidJson(f"the request body nests deeper than {max_depth} levels") from None
-    # No more openers than levels allowed: it cannot be too deep, whatever stands in strings.
-    # (`split` looks for a byte several times faster than `count`, and stops.)
-    openers = len(body.split(b"{", max_depth)) + len(body.split(b"[", max_depth)) - 2
-    if openers >= max_depth and _depth(body) > max_depth:
+    if _may_nest(body, max_depth) and _depth(body) > max_depth:
         raise InvalidJson(f"the request body nests deeper than {max_depth} levels")
     if not _proves_unique(body, members):
         _require_unique(body)
@@ -76,6 +73,22 @@ def _require_unique(body: bytes) -> None:
         if name in seen:
             raise RequestError(f"the member {name!r} stands twice in the request body", param=name)
         seen.add(name)
+
+
+def _may_nest(body: bytes, depth: int) -> bool:
+    """Whether there are more openers than `depth`, in strings or out of them: else it cannot be so deep.
+
+    `find` looks for a byte many times faster than `count` does.
+    """
+    openers = 0
+    for opener in (b"{", b"["):
+        at = body.find(opener)
+        while at >= 0:
+            openers += 1
+            if openers > depth:
+                return True
+            at = body.find(opener, at + 1)
+    return False
 
 
 def _depth(body: bytes) -> int:

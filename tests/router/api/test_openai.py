@@ -38,7 +38,6 @@ def test_a_plain_chat_needs_chat_only() -> None:
         ({"response_format": {"type": "json_object"}}, "json_object"),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, "json_schema"),
         ({"prompt_logprobs": 1}, "prompt_logprobs"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "images"),
     ],
 )
 def test_chat_features_are_needs(member: dict[str, Any], need: str) -> None:
