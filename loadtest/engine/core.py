@@ -266,7 +266,8 @@ class EngineCore:
             generation.end(reason, error)
 
     def _forget(self, request: Request, now: float) -> None:
-        del self._generations[request]
+        if self._generations.pop(request, None) is None:
+            return
         for listener in self.listeners:
             listener.request_done(request.record(now))
 

@@ -83,6 +83,8 @@ class StreamResponse:
     headers: Headers = ()
     head_with_first_output: bool = False
     """Whether the status line waits for the first output (Triton) instead of going out at once."""
+    first_error_status: int = 200
+    """Status if the first output is an error and the head is still unsent (Triton)."""
     keepalive: tuple[float, bytes] | None = None
     """Seconds of silence after which these bytes go out, again and again (TGI)."""
 

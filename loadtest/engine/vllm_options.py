@@ -1,0 +1,41 @@
+"""vLLM's own knobs: the values of `EngineOptions.extra` that this dialect knows."""
+
+import msgspec
+
+
+class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Server flags of a simulated vLLM, by the names of the real ones where there are some."""
+
+    version: str = "0.27.0"
+    fingerprint: str | None = "1a2b3c4d"
+    """Last part of `system_fingerprint`; null drops the field (`--fingerprint-mode none`)."""
+    enable_prompt_tokens_details: bool = False
+    """Whether usage tells the cached tokens."""
+    enable_force_include_usage: bool = False
+    """Usage on every chunk, asked for or not."""
+    enable_request_id_headers: bool = False
+    """Whether `X-Request-Id` comes back as a header."""
+    enable_server_load_tracking: bool = False
+    """Whether `/load` counts."""
+    enable_per_request_metrics: bool = False
+    """Whether whole chat answers carry `metrics`."""
+    runtime_lora: bool = True
+    """Whether adapters can be loaded and unloaded (`VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`)."""
+    dev_mode: bool = True
+    """Whether the sleep and reset endpoints exist (`VLLM_SERVER_DEV_MODE=1`)."""
+    legacy_metrics: bool = False
+    """Metric names of v0.9 to v0.11 beside the new ones."""
+    flat_errors: bool = False
+    """Error bodies of v0.10 and older."""
+    data_parallel_size: int = 1
+    """Ranks behind this port; `X-data-parallel-rank` must be below it."""
+    keep_alive_s: float = 5.0
+    """Idle seconds before a kept-alive connection is closed (`VLLM_HTTP_TIMEOUT_KEEP_ALIVE`)."""
+    max_loras: int = 4
+    """Label of the LoRA gauge."""
+    embedding_size: int = 64
+    """Length of embedding vectors."""
+
+    @property
+    def system_fingerprint(self) -> str | None:
+        return None if self.fingerprint is None else f"vllm-{self.version}-{self.fingerprint}"
