@@ -5,14 +5,15 @@ overridden: a difference is a warning.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from router.fleet.control_client import ControlClient, NoAnswer
-from router.fleet.stations import Station
+from router.fleet.stations import Alarm, Station
 
 PATHS = ("/v1/models", "/version", "/info", "/v2")
 
@@ -22,6 +23,9 @@ OWNERS: Mapping[str, str] = {
     "Triton Inference Server": "triton",
 }
 """`owned_by` of `/v1/models` where it names the engine; TGI puts the model's name there."""
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
 
 MAX_IDS = 64
 MAX_TEXT = 200
@@ -34,6 +38,40 @@ class Seen:
     engine: str | None = None
     engine_version: str | None = None
     model_ids: tuple[str, ...] = ()
+
+
+class Identification:
+    """Asks one process until it answers, and once more whenever it may have begun anew."""
+
+    def __init__(
+        self,
+        client: ControlClient,
+        station: Station,
+        timeout_s: Callable[[], float],
+        told: Callable[[Seen], None],
+    ) -> None:
+        self.seen: Seen | None = None
+        """The last answer."""
+        self._client = client
+        self._station = station
+        self._timeout_s = timeout_s
+        self._told = told
+        self._alarm = Alarm()
+
+    def again(self) -> None:
+        self._alarm.ring()
+
+    async def run(self) -> None:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(NoAnswer),
+            wait=wait_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
+            sleep=self._alarm.pause,
+        )
+        while True:
+            seen: Seen = await retrying(detect, self._client, self._station, self._timeout_s())
+            self.seen = seen
+            self._told(seen)
+            await self._alarm.wait()
 
 
 async def detect(client: ControlClient, station: Station, timeout_s: float) -> Seen:
@@ -78,7 +116,8 @@ def mismatches(seen: Seen, *, engine: str, served_name: str) -> tuple[str, ...]:
     if seen.engine is not None and seen.engine != engine:
         found.append(f"it is configured as {engine} but answers as {seen.engine}")
     if seen.model_ids and served_name and engine != "triton" and served_name not in seen.model_ids:
-        found.append(f"it serves {', '.join(map(repr, seen.model_ids))}, not {served_name!r}")
+        others = ", ".join(map(repr, seen.model_ids[:5])) + (", …" if len(seen.model_ids) > 5 else "")
+        found.append(f"it serves {others}, not {served_name!r}")
     return tuple(found)
 
 

@@ -154,7 +154,7 @@ async def _keep(post: Post) -> None:
 
 
 class Alarm:
-    """A pause that can be cut short."""
+    """A pause that can be cut short. What rang before the pause cuts it short too."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
@@ -162,8 +162,13 @@ class Alarm:
     def ring(self) -> None:
         self._rung.set()
 
+    async def wait(self) -> None:
+        """Until it rings."""
+        await self._rung.wait()
+        self._rung.clear()
+
     async def pause(self, seconds: float) -> None:
-        """At most `seconds`; none at all if it rang since the pause before."""
+        """Until it rings, but at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._rung.wait()

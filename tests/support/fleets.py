@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from policies.outcome import Outcome
 from router.api.request import InferenceRequest
 from router.engines.engine import Answer, Failure, StreamReader, UpstreamRequest
 from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
@@ -27,16 +26,6 @@ class SilentEngine:
         raise AssertionError("no request is sent here")
 
 
-class OutcomeList:
-    """A meter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-
-    def count(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-
-
 class First:
     """The policy that takes the first candidate."""
 
@@ -48,7 +37,7 @@ def replica(
     url: str = "http://a:8000", *, model: str = "m", version: str = "v1", engine: str = "vllm"
 ) -> Replica:
     identity = Identity(id=url.removeprefix("http://"), url=url, model=model, version=version)
-    return Replica(identity, SilentEngine(engine), OutcomeList())
+    return Replica(identity, SilentEngine(engine))
 
 
 def watched(
