@@ -115,8 +115,6 @@ class Chunks:
 
     def made(self, **choice: Any) -> dict[str, Any]:
         """A chunk of the router's own making, with one choice."""
-        if "index" not in choice:
-            choice = {"index": 0, **choice}
         return {**self._head(), "choices": [choice]}
 
     def closing(self, pieces: int) -> list[dict[str, Any]]:

@@ -170,20 +170,22 @@ class OpenAIStream:
     def _close(self) -> bytes:
         """The engine says that this is all."""
         out = b""
-        chunks = self.chunks
         if self.translator is not None:
-            last = self.translator.last_chunks(self.pieces)
-            out = b"".join([self._chunk(members, b"", b"") for members in last])
-        finish = chunks.finish_tool_calls()
-        if self.failure is not None or not chunks.complete:
-            return out + self._fail(self.failure or unfinished())
+            for members in self.translator.last_chunks(self.pieces):
+                out += b"" if self._is_over else self._chunk(members, b"", b"")
+        return out if self._is_over else out + self._complete()
+
+    def _complete(self) -> bytes:
+        finish = self.chunks.finish_tool_calls()
+        if not self.chunks.complete:
+            return self._fail(unfinished())
         self.done = True
         self._form = None
-        closing = b"".join(map(_rendered, [*finish, *chunks.closing(self.pieces)]))
-        return out + self._release(closing + frame_of(DONE), carries=True)
+        closing = b"".join(map(_rendered, [*finish, *self.chunks.closing(self.pieces)]))
+        return self._release(closing + frame_of(DONE), carries=True)
 
     def _cut(self) -> bytes:
-        return b"".join(map(_rendered, self.chunks.finish_open("length"))) + self._close()
+        return b"".join(map(_rendered, self.chunks.finish_open("length"))) + self._complete()
 
     def _fail(self, failure: Failure) -> bytes:
         self.failure = failure
