@@ -10,8 +10,6 @@ from router.engines.prometheus_text import Exposition, Families
 from router.engines.trtllm_records import Drained
 from router.engines.unknown import difference, first, product, share
 
-_PROMETHEUS_PATH: Final = "/prometheus/metrics"
-
 _FAMILIES: Final = Families(
     "trtllm-serve",
     prefixes=[
@@ -51,7 +49,7 @@ class TrtllmTelemetry:
     """
 
     health_path = "/health"
-    metrics_paths: tuple[str, ...] = (_PROMETHEUS_PATH, "/metrics")
+    metrics_paths: tuple[str, ...] = ("/prometheus/metrics", "/metrics")
     lagging: frozenset[str] = frozenset(
         {"running_requests", "waiting_requests", "batch_utilisation", "decode_tokens_per_s"}
     )
@@ -62,11 +60,14 @@ class TrtllmTelemetry:
         self._kv_capacity_tokens = kv_capacity_tokens
         self._drained = Drained(max_running, kv_capacity_tokens)
 
-    def load_from(self, path: str, content: bytes) -> ReplicaLoad:
-        """`path` is one of `metrics_paths`. Records are added to running totals that this object keeps."""
-        if path.endswith(_PROMETHEUS_PATH):
-            return self._load_from_text(_FAMILIES.read(content))
-        return self._drained.add(content)
+    def load_from(self, path: str, content: bytes) -> ReplicaLoad:  # noqa: ARG002
+        """Either form, told apart by its first byte: no sample's name begins with a bracket.
+
+        Records are added to running totals that this object keeps.
+        """
+        if content.lstrip()[:1] in (b"[", b"{"):
+            return self._drained.add(content)
+        return self._load_from_text(_FAMILIES.read(content))
 
     def _load_from_text(self, said: Exposition) -> ReplicaLoad:
         prompt_tokens = said.total("trtllm_prompt_tokens_total")

@@ -76,6 +76,15 @@ def test_records_are_the_second_choice() -> None:
     assert said.heartbeat == 8_842
 
 
+def test_the_form_is_told_by_the_content() -> None:
+    """A proxy may serve either under a path of its own."""
+    telemetry = TrtllmTelemetry()
+    assert telemetry.load_from("/mine", recorded("trtllm/prometheus_2026.prom")).decode_tokens == 204_800
+    assert telemetry.load_from("/mine", recorded("trtllm/metrics_iteration_stats.json")).decode_tokens == 13
+    with pytest.raises(ValueError, match="not the iteration records"):
+        telemetry.load_from("/mine", b'{"error": "busy"}')
+
+
 def test_where_to_ask_and_what_lags() -> None:
     """Gauges stand still while a few long streams run."""
     assert TrtllmTelemetry.health_path == "/health"
