@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from router.config import checks
 from router.config.option import option, section
-from router.config.places import template_text
+from router.config.places import origin, template_text
 from router.config.secret import Secret
 
 EngineName = Literal["vllm", "tgi", "trtllm", "triton"]
@@ -21,7 +21,10 @@ class ReplicaConfig:
     """One engine process. Two entries with the same URL, in two versions, are the same replica."""
 
     url: str = option(
-        "Scheme, host and port of the engine.", checks.replica_url, example="http://10.0.0.1:8000"
+        "Scheme, host and port of the engine.",
+        checks.replica_url,
+        convert=origin,
+        example="http://10.0.0.1:8000",
     )
     engine: EngineName = option(
         "The engine that answers there: 'vllm', 'tgi', 'trtllm' or 'triton'.", example="vllm"

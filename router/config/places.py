@@ -10,6 +10,11 @@ def log_target(value: str, place: Place) -> str:
     return value if value in LOG_STREAMS else str(place.directory / value)
 
 
+def origin(value: str, place: Place) -> str:  # noqa: ARG001
+    """A base URL without its last slash, so that two ways to write one replica are equal."""
+    return value.removesuffix("/")
+
+
 def template_text(value: str, place: Place) -> str:
     """A chat template: its text as it is written, or what `file:PATH` holds."""
     if value.startswith("file:"):

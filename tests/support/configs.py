@@ -92,7 +92,7 @@ def sections(cls: Any = Config) -> Iterator[tuple[Any, dict[str, bool]]]:
     Policies are left out: their options are not the model's.
     """
     kinds = get_type_hints(cls)
-    inner = {name: _section_in(kinds[name]) for name in option.options(cls)}
+    inner = {name: section_in(kinds[name]) for name in option.options(cls)}
     yield cls, {name: kind is not None for name, kind in inner.items()}
     for kind in inner.values():
         if kind not in (None, PolicyConfig):
@@ -107,6 +107,6 @@ def single_options() -> Iterator[tuple[Any, str, Field[Any]]]:
                 yield cls, name, option.options(cls)[name]
 
 
-def _section_in(kind: Any) -> Any:
+def section_in(kind: Any) -> Any:
     """The section in `S`, `S | None`, `tuple[S, ...]` or `Mapping[str, S]`; None if there is none."""
     return next((each for each in (kind, *get_args(kind)) if is_dataclass(each)), None)

@@ -144,6 +144,10 @@ CASES = {
         with_replicas('url = "http://a:1", engine = "vllm"', 'url = "http://a:1", engine = "vllm"'),
         "8: models.m.versions.v1.replicas[1].url: 'http://a:1' is listed already, as replicas[0]",
     ),
+    "a replica twice, with a slash": (
+        with_replicas('url = "http://a:1", engine = "vllm"', 'url = "http://a:1/", engine = "vllm"'),
+        "8: models.m.versions.v1.replicas[1].url: 'http://a:1' is listed already, as replicas[0]",
+    ),
     "a replica of two engines": (
         with_replicas('url = "http://10.0.0.2:8000", engine = "vllm"') + OTHER,
         f"15: models.o.versions.w1.replicas[0].engine: http://10.0.0.2:8000 is 'vllm' at {FIRST}; write the same",
