@@ -47,6 +47,10 @@ def read_head(data: bytes, budget: Budget) -> Head:
     Raises `RequestError` for what is malformed or framed ambiguously, `HeadersTooLarge` and
     `BodyTooLarge` for what passes the budget.
     """
+    if data.partition(b"\r\n")[0].count(b" ") != 2:
+        raise RequestError(
+            "the request line must be a method, a target and a version, one space between them"
+        )
     reader = _HeadReader(budget.max_headers)
     parser = httptools.HttpRequestParser(reader)
     try:
@@ -97,6 +101,7 @@ class _HeadReader:
 
     def __init__(self, max_headers: int) -> None:
         self._max_headers = max_headers
+        self._fields = 0
         self.url = b""
         self.headers: dict[str, str] = {}
         self.complete = False
@@ -110,12 +115,13 @@ class _HeadReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.complete:
             return  # a trailer: dropped
-        if len(self.headers) >= self._max_headers:
+        self._fields += 1
+        if self._fields > self._max_headers:
             raise HeadersTooLarge(f"the request has more than {self._max_headers} header fields")
         key = name.decode("latin-1").lower()
         if key in _ONCE and key in self.headers:
             raise RequestError(f"the header {key} stands twice in the request")
-        self.headers[key] = value.decode("latin-1")
+        self.headers[key] = value.strip(b" \t").decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.complete = True

@@ -57,7 +57,7 @@ class Process:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self.stop)
         await self._router.start()
         serving = [asyncio.create_task(self._admin.serve()), asyncio.create_task(self._public.serve())]
         try:
@@ -74,7 +74,8 @@ class Process:
             await self._router.close()
         return 0 if self._signals < 2 else 130
 
-    def _on_signal(self) -> None:
+    def stop(self) -> None:
+        """What a signal does: the first time drain, the second time end at once."""
         self._signals += 1
         self._stop.set()
         if self._signals > 1:

@@ -67,8 +67,10 @@ async def scripted_peer(script: Script) -> AsyncIterator[Peer]:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await script(PeerConnection(reader, writer))
         finally:
-            tasks.discard(task)
             writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     peer.port = server.sockets[0].getsockname()[1]
