@@ -37,10 +37,16 @@ class RouterMetrics(Collector):
     """
 
     def __init__(
-        self, fleet: Callable[[], Fleet], config: ConfigState | None = None, more: Iterable[Collector] = ()
+        self,
+        fleet: Callable[[], Fleet],
+        config: ConfigState | None = None,
+        more: Iterable[Collector] = (),
+        *,
+        dropped_log_lines: Callable[[], int] | None = None,
     ) -> None:
         self.config = config or ConfigState()
         self._fleet = fleet
+        self._dropped_log_lines = dropped_log_lines
         self._more = tuple(more)
         self._series: dict[Key, Series] = {}
         self._known: tuple[Fleet | None, frozenset[tuple[str, str]]] = (None, frozenset())
@@ -53,7 +59,7 @@ class RouterMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._request_metrics()
-        yield from self._config_metrics()
+        yield from self._own_metrics()
         for collector in self._more:
             yield from collector.collect()
 
@@ -116,7 +122,7 @@ class RouterMetrics(Collector):
             sums[labels].merge(one.counts, one.total)
         return sums
 
-    def _config_metrics(self) -> Iterator[Metric]:
+    def _own_metrics(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "turnout_config_generation",
             "Number of the configuration in force, counting up from 1.",
@@ -127,6 +133,12 @@ class RouterMetrics(Collector):
             "1 while the last reload was refused and the configuration before it stays.",
             value=float(self.config.reload_failed),
         )
+        if self._dropped_log_lines is not None:
+            yield CounterMetricFamily(
+                "turnout_access_log_dropped_lines",
+                "Requests whose line could not be written, because its target was full or blocked.",
+                value=self._dropped_log_lines(),
+            )
 
 
 _HISTOGRAMS: tuple[tuple[str, str, Callable[[Series], Histogram]], ...] = (

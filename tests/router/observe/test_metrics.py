@@ -236,6 +236,16 @@ def test_the_configuration_in_force_is_shown() -> None:
     assert value(metrics, "turnout_config_reload_failed") == 1
 
 
+def test_dropped_log_lines_are_shown_where_there_is_a_log() -> None:
+    """The count is the log's own at the moment of the scrape; without a log there is no such metric."""
+    lost = [0]
+    metrics = RouterMetrics(fleet, dropped_log_lines=lambda: lost[0])
+    assert value(metrics, "turnout_access_log_dropped_lines_total") == 0
+    lost[0] = 7
+    assert value(metrics, "turnout_access_log_dropped_lines_total") == 7
+    assert value(RouterMetrics(fleet), "turnout_access_log_dropped_lines_total") is None
+
+
 def test_every_family_says_what_it_is() -> None:
     """Each has a help text and the type that its name promises."""
     metrics = router_metrics()
