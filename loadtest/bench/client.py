@@ -5,7 +5,6 @@ It reads the CPU clocks of the router itself, at the two ends of the measured wi
 
 import asyncio
 import gc
-import os
 import re
 import sys
 import time
@@ -183,12 +182,16 @@ async def _keep_connected(
     await asyncio.sleep(delay_s)
     while True:
         try:
-            _, connection = await loop.create_connection(
+            transport, connection = await loop.create_connection(
                 lambda: Connection(requests, tally, due), "127.0.0.1", port
             )
-            await connection.lost
         except OSError as error:
             tally.errors[f"connect: {error.strerror}"] += 1
+        else:
+            try:
+                await connection.lost
+            finally:
+                transport.abort()
         await asyncio.sleep(_RETRY_S)
 
 
@@ -237,9 +240,11 @@ async def run(assignment: Assignment) -> RunFigures:
     tally.restart()
     await asyncio.sleep(workload.window_s)
     after = _read_clocks(assignment, router)
+    figures = _figures(tally, before, after)
     for task in tasks:
         task.cancel()
-    return _figures(tally, before, after)
+    await asyncio.wait(tasks)
+    return figures
 
 
 def _figures(tally: Tally, before: Clocks, after: Clocks) -> RunFigures:
@@ -260,7 +265,5 @@ def _figures(tally: Tally, before: Clocks, after: Clocks) -> RunFigures:
 
 
 if __name__ == "__main__":
-    figures = uvloop.run(run(msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)))
-    sys.stdout.buffer.write(msgspec.json.encode(figures))
-    sys.stdout.flush()
-    os._exit(0)  # hundreds of open streams need no farewell
+    measured = uvloop.run(run(msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)))
+    sys.stdout.buffer.write(msgspec.json.encode(measured))

@@ -11,6 +11,10 @@ from typing import Protocol
 SLOTS = 1024
 
 
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
 class Stream(Protocol):
     def write_token(self) -> bool:
         """Writes one token; false when there is none to write until the stream is added again."""
@@ -21,13 +25,13 @@ class Pacer:
     """Calls each stream's `write_token` every `interval_ms`; with 0, once a turn of the event loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, interval_ms: int, clock: Callable[[], float] = time.monotonic
+        self, loop: asyncio.AbstractEventLoop, interval_ms: int, clock_ms: Callable[[], int] = monotonic_ms
     ) -> None:
         if not 0 <= interval_ms < SLOTS:
             raise ValueError(f"interval_ms must be 0 to {SLOTS - 1}, not {interval_ms}")
         self._loop = loop
         self._interval_ms = interval_ms
-        self._clock = clock
+        self._clock_ms = clock_ms
         self._eager: list[Stream] = []
         self._slots: list[list[Stream]] = [[] for _ in range(SLOTS)]
         self._paced = 0
@@ -40,11 +44,11 @@ class Pacer:
                 self._loop.call_soon(self._turn)
             self._eager.append(stream)
             return
-        now_ms = int(self._clock() * 1000)
+        now_ms = self._clock_ms()
         if self._paced == 0:
             self._next_ms = now_ms
             self._loop.call_later(0.001, self._tick)
-        self._slots[(max(now_ms, self._next_ms) + self._interval_ms) % SLOTS].append(stream)
+        self._slots[(now_ms + self._interval_ms) % SLOTS].append(stream)
         self._paced += 1
 
     def _turn(self) -> None:
@@ -53,7 +57,7 @@ class Pacer:
             self._loop.call_soon(self._turn)
 
     def _tick(self) -> None:
-        now_ms = int(self._clock() * 1000)
+        now_ms = self._clock_ms()
         while self._next_ms <= now_ms and self._paced:
             self._serve(self._next_ms % SLOTS)
             self._next_ms += 1

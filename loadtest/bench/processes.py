@@ -16,7 +16,7 @@ from pathlib import Path
 
 from loadtest.bench.candidates import Candidate, Launch
 
-_STOP_S = 2.0
+_STOP_S = 5.0
 _POLL_S = 0.05
 _QUESTION = b'{"model":"m","messages":[{"role":"user","content":"ready?"}]}'
 _HEADERS = {"authorization": "Bearer sk-bench", "content-type": "application/json"}
@@ -69,13 +69,13 @@ def ask(port: int, method: str, path: str, body: bytes = b"", timeout_s: float =
         return answer.status, answer.read()
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], patience_s: float = _STOP_S) -> None:
     """The whole process group, kindly and then not."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    for how, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, _STOP_S)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_S)
+            process.wait(wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,12 @@ def replicas_running(count: int, core: int) -> Iterator[Replicas]:
     command = [sys.executable, "-m", "loadtest.bench.upstream", str(count)]
     with started_on(core):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        assert process.stdout is not None
-        yield Replicas(process.pid, json.loads(process.stdout.readline()))
-    finally:
-        stop(process)
+    with process:
+        try:
+            assert process.stdout is not None
+            yield Replicas(process.pid, json.loads(process.stdout.readline()))
+        finally:
+            stop(process)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ TABLE_WIDTH = 150
 _NOTES = (
     "per CPU-second: user + system time of the router's processes in the measured window; min / median / max",
     "ratio: turnout's median / the row's (smallest-largest of one round); over 1 is turnout's lead",
-    "cores: what the router used of its core, and client and replicas of theirs; * their core was full, so",
-    "  the router waited for them: the figure per CPU-second stays valid, but streams then arrive less merged",
+    "cores: what the router used of its own, and client and replicas of theirs; * theirs was full, and",
+    "  the router waited for them: figures per CPU-second stay valid, streams then arrive less merged",
     "TTFT, latency, chunk delay: p50 / p99 as the client saw them, each the median of the rounds",
 )
 
