@@ -12,7 +12,7 @@ import pytest
 from router.config.model import HealthConfig
 from router.engines.engine import ReplicaLoad
 from router.fleet.prober import HealthChange, Prober
-from tests.support.fleets import watched
+from tests.support.bare_replicas import watched
 from tests.support.scripted_server import Reply, ScriptedServer, answer, drip, hang, raw, serving, until
 
 FAST = HealthConfig(interval_s=0.02, timeout_s=0.3, up_after=2, down_after=3)

@@ -15,7 +15,7 @@ from router.engines.telemetry import TELEMETRY
 from router.fleet.replicas import Replica
 from router.fleet.scraper import Scraper, metrics_places
 from router.fleet.stations import Station
-from tests.support.fleets import watched
+from tests.support.bare_replicas import watched
 from tests.support.scripted_server import Reply, ScriptedServer, answer, drip, hang, raw, serving, until
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "engines"

@@ -10,7 +10,7 @@ import pytest
 from router.config.model import Config, ModelConfig, ReplicaConfig, Secret, VersionConfig
 from router.fleet.build import build_fleet
 from router.fleet.stations import Alarm, Rounds, Station, Watched, watched_in
-from tests.support.fleets import watched
+from tests.support.bare_replicas import watched
 from tests.support.scripted_server import until
 
 

@@ -9,7 +9,7 @@ from router.fleet.figures import Figure, Figures
 from router.fleet.replicas import Replica
 from router.observe.exposition import render
 from router.observe.gauges import LABELS, ReplicaGauges
-from tests.support.fleets import fleet, replica
+from tests.support.bare_replicas import fleet, replica
 
 UNKNOWN = Figures(
     running_requests=None,
