@@ -6,6 +6,7 @@ Here is the whole, and the public name of every part. A value is never changed, 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from policies.routing import POLICIES
 from router.config.access import KeyConfig, LimitConfig
 from router.config.fleet import (
     DEFAULT_POLICY,
@@ -62,16 +63,8 @@ __all__ = [
     "VersionConfig",
 ]
 
-POLICY_KINDS = (
-    "round_robin",
-    "random",
-    "least_requests",
-    "power_of_two",
-    "session_affinity",
-    "prefix_affinity",
-    "expected_latency",
-    "pipeline",
-)
+POLICY_KINDS = tuple(dict.fromkeys((*POLICIES, "prefix_affinity", "expected_latency", "pipeline")))
+"""What `kind` and `policy` may say: the kinds that are there, and those that are promised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

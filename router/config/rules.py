@@ -194,8 +194,8 @@ def _discovery(discover: DiscoverConfig) -> Iterator[tuple[str, str]]:
     needed, optional = _DISCOVERY[discover.kind]
     if getattr(discover, needed) is None:
         yield needed, f"is missing: kind = {discover.kind!r} needs it"
-    for name in {"host", "namespace", "selector"} - {needed, *optional}:
-        if getattr(discover, name) is not None:
+    for name in ("host", "namespace", "selector"):
+        if name not in (needed, *optional) and getattr(discover, name) is not None:
             yield name, f"is not for kind = {discover.kind!r}; remove it"
 
 

@@ -4,7 +4,7 @@ A value that cannot be used is replaced by an empty one, so that reading goes on
 hides no other.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -36,8 +36,7 @@ class Reader:
         """An instance of the section `cls`, whatever `table` holds; None if its own rules refuse it."""
         declared = option.options(cls)
         found_before = len(self.found)
-        for name in table.keys() - declared.keys():
-            self._complain((*path, name), f"unknown option; {nearest(name, tuple(declared))}")
+        self._refuse_unknown(path, table, tuple(declared))
         kinds = get_type_hints(cls)
         given = {name: self._read_option(path, kinds[name], field, table) for name, field in declared.items()}
         try:
@@ -46,6 +45,11 @@ class Reader:
             if len(self.found) == found_before:  # else it may be about a value that stands in for a bad one
                 self._complain(*_refusal(path, declared, str(error)))
             return None
+
+    def _refuse_unknown(self, path: KeyPath, table: Iterable[str], known: Sequence[str]) -> None:
+        for name in table:
+            if name not in known:
+                self._complain((*path, name), f"unknown option; {nearest(name, known)}")
 
     def _read_option(self, path: KeyPath, kind: Any, field: Field[Any], table: Mapping[str, Any]) -> Any:
         path = (*path, field.name)
@@ -70,8 +74,9 @@ class Reader:
 
     def _check_entries(self, path: KeyPath, field: Field[Any], value: Any) -> None:
         checks = option.entry_checks(field)
-        entries = value.items() if isinstance(value, Mapping) else enumerate(value) if checks else ()
-        for key, entry in entries:
+        if not checks:
+            return
+        for key, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
             if all((*path, key) != found for found, _ in self.found):
                 self._passes((*path, key), checks, entry)
 
@@ -109,8 +114,7 @@ class Reader:
     def _read_names(self, path: KeyPath, kinds: tuple[Any, ...], raw: Mapping[str, Any]) -> dict[str, Any]:
         key_kind, kind = kinds
         if get_origin(key_kind) is Literal:
-            for key in raw.keys() - set(get_args(key_kind)):
-                self._complain((*path, key), f"unknown option; {nearest(key, get_args(key_kind))}")
+            self._refuse_unknown(path, raw, get_args(key_kind))
         return {key: self._read_entry((*path, key), kind, value) for key, value in raw.items()}
 
     def _read_entry(self, path: KeyPath, kind: Any, raw: Any) -> Any:

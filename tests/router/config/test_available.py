@@ -2,6 +2,7 @@
 
 import pytest
 
+from policies.routing import POLICIES
 from router.config.available import unavailable
 from router.config.decode import decode
 from tests.support.configs import MODEL
@@ -63,7 +64,7 @@ CASES = {
 @pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
 def test_a_feature_that_is_not_there(text: str, expected: str) -> None:
     """A valid configuration that asks for it decodes, and is then refused where it asks."""
-    kinds = "least_requests, power_of_two, random, round_robin, session_affinity"
+    kinds = ", ".join(sorted(POLICIES))
     (mistake,) = unavailable(decode(text, "t.toml", environ={}))
     assert str(mistake) == f"t.toml:{expected.format(kinds)}"
 
