@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.config import checks
@@ -17,6 +17,7 @@ URLS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(URLS)
 @example("http://[::1]:8000")
 @example("http://[::1")
@@ -36,6 +37,7 @@ def test_a_replica_url_that_passes_is_an_origin(url: str) -> None:
         assert url.isascii() and url.isprintable() and " " not in url
 
 
+@settings(deadline=None)
 @given(URLS)
 def test_a_complaint_about_redis_repeats_nothing(url: str) -> None:
     """The URL may hold a password, so the complaint is the same for every wrong one."""

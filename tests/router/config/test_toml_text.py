@@ -4,7 +4,7 @@ import tomllib
 from datetime import date, datetime, time
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config.toml_text import toml_key, toml_value
@@ -20,6 +20,7 @@ SCALARS = st.one_of(
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8)
 
 
+@settings(deadline=None)
 @given(TEXT, VALUES)
 def test_round_trip(key: str, value: Any) -> None:
     """Any text as a key and any value, however nested, comes back equal."""
