@@ -41,12 +41,24 @@ class PrefillToken(Struct, frozen=True):
     logprob: float
 
 
+class BestOf(Struct, frozen=True):
+    """One of the texts that were not chosen."""
+
+    generated_text: str
+    finish_reason: FinishReason
+    generated_tokens: int
+    seed: int | None
+    prefill: tuple[PrefillToken, ...]
+    tokens: tuple[Token, ...]
+
+
 class Details(Struct, frozen=True):
     finish_reason: FinishReason
     generated_tokens: int
     seed: int | None
     prefill: tuple[PrefillToken, ...]
     tokens: tuple[Token, ...]
+    best_of_sequences: tuple[BestOf, ...] | UnsetType = UNSET
 
 
 class Generated(Struct, frozen=True):

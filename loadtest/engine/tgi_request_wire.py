@@ -116,12 +116,17 @@ class Message(Struct, frozen=True):
         )
 
 
-class FunctionTool(Struct, frozen=True):
+class FunctionTool(Struct, frozen=True, omit_defaults=True):
+    """`arguments` is another name of `parameters`; one of them must be there, OpenAI's defaults aside."""
+
     name: str
     description: str | None = None
     parameters: Any = None
     arguments: Any = None
-    """Another name of `parameters`."""
+
+    def __post_init__(self) -> None:
+        if self.parameters is None and self.arguments is None:
+            raise ValueError("missing field `arguments`")
 
 
 class Tool(Struct, frozen=True):
@@ -201,15 +206,13 @@ class CompletionRequest(Struct, frozen=True):
 Body = TypeVar("Body", ChatRequest, CompletionRequest, GenerateRequest)
 
 
-def decode(body: bytes, content_type: str, kind: type[Body], payload_limit: int) -> Body:
-    """One request. Raises `Rejected` with 413, 415, 400 (syntax) or 422 (types)."""
+def decode(body: bytes, content_type: str, kind: type[Body]) -> Body:
+    """One request. Raises `Rejected` with 415, 400 (syntax) or 422 (types)."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         raise Rejected(415, "Expected request with `Content-Type: application/json`")
-    if len(body) > payload_limit:
-        raise Rejected(413, "Failed to buffer the request body: length limit exceeded")
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as wrong:

@@ -3,8 +3,6 @@
 Pure formatting. Field order is the order of the Rust structs; nulls are written unless the struct skips them.
 """
 
-from collections.abc import Iterable
-
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
@@ -14,8 +12,6 @@ Headers = tuple[tuple[str, str], ...]
 
 VERSION = "3.3.6-dev0"
 FINGERPRINT = f"{VERSION}-native"
-LOGPROB = -0.25
-"""A simulated engine has no model: every token is as likely as every other."""
 KEEP_ALIVE = b":\n\n"
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -63,10 +59,6 @@ class Logprob(Struct, frozen=True):
 
 class Logprobs(Struct, frozen=True):
     content: tuple[Logprob, ...]
-
-
-def logprobs_of(texts: Iterable[str]) -> Logprobs:
-    return Logprobs(tuple(Logprob(text, LOGPROB) for text in texts))
 
 
 class ChunkChoice(Struct, frozen=True):

@@ -4,11 +4,11 @@ A misspelt scalar is silently a parameter; a misspelt list is an error.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from loadtest.engine.triton_wire import Layout, Scalar, Tensor, invalid_parameter, missing_inputs
 
@@ -121,8 +121,7 @@ class Invalid(Exception):
     """A body that the server or the model refuses with 400; the text is the error."""
 
 
-@dataclass(frozen=True, slots=True)
-class GenerateRequest:
+class GenerateRequest(Struct, frozen=True, kw_only=True):
     """One request to a text model, both layouts alike. Lengths in tokens."""
 
     text: str
@@ -136,7 +135,8 @@ class GenerateRequest:
     cancels: bool
     """`stop: true`: not a prompt but the order to cancel the request with the same id."""
     perf: bool
-    without_input: bool
+    without_input: bool | None
+    """Whether the prompt is left out of the text; None: not said."""
     finish_reason: bool
     stop_reason: bool
     request_id: str
@@ -223,7 +223,7 @@ def _request(values: Values, layout: Layout, request_id: str) -> GenerateRequest
         streaming=_flag(values, names["stream"]),
         cancels=_flag(values, "stop"),
         perf=_flag(values, names["perf"]),
-        without_input=_flag(values, names["without_input"]),
+        without_input=_first(values, names["without_input"], None),
         finish_reason=_flag(values, "return_finish_reason"),
         stop_reason=_flag(values, "return_stop_reason"),
         request_id=request_id,

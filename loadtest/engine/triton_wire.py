@@ -76,6 +76,29 @@ def unknown_model(name: str) -> str:
     return f"Request for unknown model: '{name}' is not found"
 
 
+def unknown_version(name: str, version: str) -> str:
+    return f"Request for unknown model: '{name}' version {version} is not found"
+
+
+def too_long(prompt_tokens: int, max_tokens: int, limit: int) -> str:
+    """Prompt and answer do not fit into the model's context together."""
+    return (
+        f"Error generating request: The sum of prompt length ({prompt_tokens}) and max_tokens ({max_tokens}) "
+        f"should not exceed max_seq_len ({limit})"
+    )
+
+
+def load_report(kind: str, kv_cache_utilization: float, max_token_capacity: int) -> str:
+    """The `endpoint-load-metrics` header (ORCA) as `text` or `json`."""
+    if kind == "text":
+        return (
+            f"TEXT named_metrics.kv_cache_utilization={kv_cache_utilization:.6f}, "
+            f"named_metrics.max_token_capacity={max_token_capacity}"
+        )
+    named = {"kv_cache_utilization": kv_cache_utilization, "max_token_capacity": max_token_capacity}
+    return "JSON " + msgspec.json.encode({"named_metrics": named}).decode()
+
+
 def invalid_parameter(name: str) -> str:
     """For a key that is no input of the model and cannot be a request parameter either."""
     return f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."

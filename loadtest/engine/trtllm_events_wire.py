@@ -3,9 +3,13 @@
 The hash is the 64-bit mixing hash of `BlockKeyHasher`: integers only, reproducible anywhere.
 """
 
+from collections import deque
 from collections.abc import Sequence
+from itertools import count
 
 from msgspec import Struct
+
+from loadtest.engine.kv_cache import chain_hash
 
 _MASK_32 = 0xFFFFFFFF
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
@@ -83,3 +87,53 @@ class Event(Struct, frozen=True):
 
 def stored_block(block_hash: int, tokens: Sequence[int]) -> StoredBlock:
     return StoredBlock(block_hash, tuple(map(UniqueToken, tokens)))
+
+
+class EventLog:
+    """The events of one KV cache until they are read, at most `size` of them: the oldest are lost first.
+
+    Numbers go on whatever is lost, so that a reader sees the gap.
+    """
+
+    def __init__(self, size: int, num_blocks: int, block_size: int, window_size: int) -> None:
+        self._events: deque[Event] = deque(maxlen=size)
+        self._numbers = count()
+        self._block_size = block_size
+        self._window_size = window_size
+        self._keys: dict[int, int] = {}
+        self._add(Created((num_blocks, 0)))
+
+    def drain(self) -> list[Event]:
+        """Everything since the last reading, gone afterwards."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def stored(self, hashes: Sequence[int], parent: int | None, token_ids: Sequence[int]) -> None:
+        """Full blocks became reusable."""
+        parent_key = self._keys.get(parent) if parent is not None else None
+        key = parent_key
+        blocks = []
+        for at, block_hash in enumerate(hashes):
+            tokens = token_ids[at * self._block_size : (at + 1) * self._block_size]
+            key = block_key(tokens, key, self._isolation(block_hash, tokens) if key is None else None)
+            self._keys[block_hash] = key
+            blocks.append(stored_block(key, tokens))
+        self._add(Stored(parent_key, tuple(blocks)))
+
+    def removed(self, hashes: Sequence[int]) -> None:
+        """Blocks were evicted."""
+        self._add(Removed(tuple(self._keys.pop(block_hash) for block_hash in hashes)))
+
+    def cleared(self) -> None:
+        """There is no event for this: every block is removed by name."""
+        if self._keys:
+            self.removed(tuple(self._keys))
+
+    @staticmethod
+    def _isolation(block_hash: int, tokens: Sequence[int]) -> int | None:
+        """What keeps the first block of a salted or adapted prompt apart from a plain one of equal tokens."""
+        return None if block_hash == chain_hash(0, tokens) else block_hash
+
+    def _add(self, data: Data) -> None:
+        self._events.append(Event(next(self._numbers), data, self._window_size))

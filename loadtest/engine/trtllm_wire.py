@@ -4,18 +4,23 @@ Chat chunks leave out what is null; completions chunks and whole answers write e
 """
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-VERSION = "1.3.0rc5"
+VERSIONS: Final[Mapping[str, str]] = MappingProxyType({"old": "1.1.0", "mid": "1.3.0rc2", "new": "1.4.0rc1"})
+"""A plausible version for each snapshot."""
 DONE = b"data: [DONE]\n\n"
-JSON = "application/json"
-TEXT = "text/plain; charset=utf-8"
+EXPOSITION_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+NO_CHAT_TEMPLATE = (
+    "chat_template cannot be supplied per request unless request-level chat templates are enabled "
+    "at server startup."
+)
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 UNAVAILABLE = "LLM is unavailable. Please check the server logs for more details."
-LOGPROB = -0.25
-"""A simulated engine has no model: every token is as likely as every other."""
 
 
 class CachedTokens(Struct, frozen=True):
@@ -55,17 +60,27 @@ class Delta(Struct, frozen=True):
 
 
 class Logprob(Struct, frozen=True):
+    """`top_logprobs` is missing in chunks and null in whole answers unless alternatives were asked for."""
+
     token: str
     logprob: float
     bytes: tuple[int, ...]
+    top_logprobs: tuple["Logprob", ...] | UnsetType | None = UNSET
 
 
 class Logprobs(Struct, frozen=True):
+    """Of a chat answer."""
+
     content: tuple[Logprob, ...]
 
 
-def logprobs_of(texts: tuple[str, ...]) -> Logprobs:
-    return Logprobs(tuple(Logprob(text, LOGPROB, tuple(text.encode())) for text in texts))
+class TextLogprobs(Struct, frozen=True):
+    """Of a completion: four lists of equal length. Offsets are characters."""
+
+    text_offset: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
+    tokens: tuple[str, ...]
+    top_logprobs: tuple[dict[str, float], ...]
 
 
 class ChunkChoice(Struct, frozen=True):
@@ -131,7 +146,7 @@ class TextChunkChoice(Struct, frozen=True):
     index: int
     text: str
     token_ids: tuple[int, ...] | None = None
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     disaggregated_params: None = None
@@ -151,7 +166,7 @@ class TextChoice(Struct, frozen=True):
     index: int
     text: str
     token_ids: tuple[int, ...] | None = None
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     context_logits: None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None
@@ -197,6 +212,21 @@ class Tokens(Struct, frozen=True):
     tokens: tuple[int, ...]
 
 
+class TokenizeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /_internal/tokenize`."""
+
+    prompt: str
+    model: str | None = None
+
+
+class ServerInfo(Struct, frozen=True):
+    """`GET /server_info`."""
+
+    disaggregated_params: dict[str, Any]
+    tokens_per_block: int
+    kv_cache_hash_algo: str
+
+
 class FlatError(Struct, frozen=True, kw_only=True):
     """What the handlers answer, a prompt that is too long included."""
 
@@ -218,6 +248,18 @@ class _PerfTrailer(Struct, frozen=True):
     start_end: str = msgspec.field(name="X-TRTLLM-Start-End-Time")
 
 
+def too_long(prompt_tokens: int, max_tokens: int, limit: int) -> str:
+    """Prompt and answer do not fit into the model's context together."""
+    return (
+        f"The sum of prompt length ({prompt_tokens}), query length (0) and max_tokens ({max_tokens}) "
+        f"should not exceed max_seq_len ({limit})"
+    )
+
+
+def no_schema(kind: str, key: str) -> str:
+    return f"response_format.{key} is required for response_format.type == {kind!r}, but got None."
+
+
 def frame(value: Struct) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
@@ -227,10 +269,10 @@ def first_frame(value: Struct) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b" \n\n"
 
 
-def error_frames(message: str) -> bytes:
+def error_frames(message: str) -> tuple[bytes, ...]:
     """How a completions stream breaks: `json.dumps` spacing, and two `[DONE]`."""
     error = {"message": message, "type": "server_error", "code": None, "param": None}
-    return f"data: {json.dumps({'error': error})}\n\n".encode() + DONE + DONE
+    return f"data: {json.dumps({'error': error})}\n\n".encode(), DONE, DONE
 
 
 def server_timing(queue_s: float, first_token_s: float, total_s: float) -> str:

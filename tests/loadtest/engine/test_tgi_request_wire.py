@@ -17,7 +17,7 @@ CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 
 
 def chat(**fields: object) -> ChatRequest:
-    return decode(msgspec.json.encode({**CHAT, **fields}), JSON, ChatRequest, 10_000)
+    return decode(msgspec.json.encode({**CHAT, **fields}), JSON, ChatRequest)
 
 
 @pytest.mark.parametrize(
@@ -58,24 +58,23 @@ def test_values_that_pass() -> None:
 
 
 def test_refusals_before_the_types() -> None:
-    """Media type, size and syntax have statuses of their own."""
+    """Media type and syntax have statuses of their own."""
     for body, media_type, status in (
         (b"{}", "", 415),
         (b"{}", "text/plain", 415),
-        (b"{" * 20_000, JSON, 413),
         (b"{", JSON, 400),
     ):
         with pytest.raises(Rejected) as refused:
-            decode(body, media_type, ChatRequest, 10_000)
+            decode(body, media_type, ChatRequest)
         assert refused.value.status == status
-    assert decode(b'{"inputs":"a"}', "application/json; charset=utf-8", GenerateRequest, 100).inputs == "a"
+    assert decode(b'{"inputs":"a"}', "application/json; charset=utf-8", GenerateRequest).inputs == "a"
 
 
 def test_completion_prompts() -> None:
     """A string or a list of strings; token ids are no prompt."""
 
     def prompts(prompt: object) -> tuple[str, ...]:
-        return decode(msgspec.json.encode({"prompt": prompt}), JSON, CompletionRequest, 1000).prompts
+        return decode(msgspec.json.encode({"prompt": prompt}), JSON, CompletionRequest).prompts
 
     assert prompts("a") == ("a",)
     assert prompts(["a", "b"]) == ("a", "b")
@@ -95,5 +94,5 @@ def test_message_texts() -> None:
 
 def test_native_parameters_default_to_sampling_only_when_absent() -> None:
     """Without `parameters` the engine samples; with an empty object it is greedy."""
-    assert decode(b'{"inputs":"a"}', JSON, GenerateRequest, 100).parameters.do_sample
-    assert not decode(b'{"inputs":"a","parameters":{}}', JSON, GenerateRequest, 100).parameters.do_sample
+    assert decode(b'{"inputs":"a"}', JSON, GenerateRequest).parameters.do_sample
+    assert not decode(b'{"inputs":"a","parameters":{}}', JSON, GenerateRequest).parameters.do_sample

@@ -105,7 +105,7 @@ def test_completions_stream() -> None:
 
 def test_a_broken_completions_stream_says_done_twice() -> None:
     """The error has the spaces of `json.dumps`."""
-    stream = text("Hello") + wire.error_frames("Internal server error")
+    stream = text("Hello") + b"".join(wire.error_frames("Internal server error"))
     assert stream == fixture("completions_stream_midstream_error_double_done.sse")
 
 
