@@ -54,6 +54,7 @@ class Call:
         "request",
         "route",
         "status",
+        "tries",
         "usage",
         "waited_s",
     )
@@ -67,6 +68,8 @@ class Call:
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
         self.attempts: list[Attempt] = []
+        self.tries = 0
+        """Attempts begun, the present one included."""
         self.waited_s = 0.0
         """Time spent waiting for replicas before the answer began: not the router's own."""
         self.head_at: float | None = None
@@ -87,7 +90,7 @@ class Call:
         own: list[Header] = [*headers, (b"x-request-id", self.id.encode("latin-1"))]
         if self.replica is not None:
             own += self.replica.headers
-            own.append((b"x-turnout-attempts", b"%d" % (len(self.attempts) + 1)))
+            own.append((b"x-turnout-attempts", b"%d" % self.tries))
         own.append((b"x-turnout-overhead-ms", b"%.2f" % (self.overhead_s(now) * 1000)))
         self.exchange.start(status, own, length)
 

@@ -47,7 +47,7 @@ class Dispatcher:
             if failure is None or call.error is not None:
                 return
             last = failure
-            if not failure.retry or len(call.attempts) >= self._limits.max_attempts:
+            if not failure.retry or call.tries >= self._limits.max_attempts:
                 raise failure.error
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
@@ -56,6 +56,7 @@ class Dispatcher:
         try:
             request = _request_for(call, lease.replica)
             upstream_request = lease.replica.engine.to_upstream(request)
+            call.tries += 1
             relay = self._relay(call, lease, request, streams=upstream_request.streams)
             await self._send(relay, upstream_request)
             if relay.stale:
@@ -115,7 +116,7 @@ def _request_for(call: Call, replica: Replica) -> InferenceRequest:
 
 def _header_lines(call: Call, request: UpstreamRequest) -> bytes:
     # A suffix per attempt: vLLM wants ids of running requests to differ, also between two attempts.
-    lines = b"x-request-id: %b-%d\r\n" % (call.id.encode("latin-1"), len(call.attempts))
+    lines = b"x-request-id: %b-%d\r\n" % (call.id.encode("latin-1"), call.tries)
     traceparent = call.exchange.headers.get("traceparent")
     if traceparent is not None:
         lines += b"traceparent: %b\r\n" % traceparent.encode("latin-1")
