@@ -3,11 +3,19 @@
 from typing import ClassVar
 
 from loadtest.engine.core import EngineCore, EngineOptions
-from loadtest.engine.dialect import Reply, Request, Response, Routes, Traits
+from loadtest.engine.dialect import Handler, Refusal, Reply, Request, Response, Routes, Traits
 from loadtest.engine.vllm_base import VllmBase
 from loadtest.engine.vllm_chat import ChatEndpoint
 from loadtest.engine.vllm_completions import CompletionsEndpoint
 from loadtest.engine.vllm_errors import VllmError
+from loadtest.engine.vllm_generate import GenerateEndpoint
+from loadtest.engine.vllm_lifecycle import LifecycleEndpoint
+from loadtest.engine.vllm_messages import MessagesEndpoint
+from loadtest.engine.vllm_metrics import MetricsEndpoint
+from loadtest.engine.vllm_models import ModelsEndpoint
+from loadtest.engine.vllm_pooling import PoolingEndpoint
+from loadtest.engine.vllm_responses import ResponsesEndpoint
+from loadtest.engine.vllm_tokenize import TokenizeEndpoint
 
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 """Only paths that start so need the key."""
@@ -21,8 +29,8 @@ class VllmDialect:
     def __init__(self, core: EngineCore, options: EngineOptions) -> None:
         self._base = VllmBase(core, options)
         self._options = options
-        self._chat = ChatEndpoint(self._base)
-        self._completions = CompletionsEndpoint(self._base)
+        self._metrics = MetricsEndpoint(self._base)
+        self.routes = self._all_routes()
 
     @property
     def traits(self) -> Traits:
@@ -33,12 +41,66 @@ class VllmDialect:
             server_headers=(("server", "uvicorn"),),
         )
 
-    @property
-    def routes(self) -> Routes:
+    def _all_routes(self) -> Routes:
+        flags = self._base.flags
+        routes: Routes = {
+            **self._generation_routes(),
+            **self._lifecycle_routes(),
+            **(self._developer_routes() if flags.dev_mode else {}),
+            **(self._lora_routes() if flags.runtime_lora else {}),
+        }
+        return {key: _flattening(handler) for key, handler in routes.items()} if flags.flat_errors else routes
+
+    def _generation_routes(self) -> Routes:
+        base = self._base
+        chat, tokens, pooling = ChatEndpoint(base), TokenizeEndpoint(base), PoolingEndpoint(base)
+        messages = MessagesEndpoint(base, chat)
         return {
-            ("POST", "/v1/chat/completions"): self._chat.handle,
-            ("POST", "/v1/completions"): self._completions.handle,
-            ("GET", "/health"): self._health,
+            ("POST", "/v1/chat/completions"): chat.handle,
+            ("POST", "/v1/completions"): CompletionsEndpoint(base).handle,
+            ("POST", "/v1/responses"): ResponsesEndpoint(base, chat).handle,
+            ("POST", "/v1/messages"): messages.handle,
+            ("POST", "/v1/messages/count_tokens"): messages.count_tokens,
+            ("POST", "/inference/v1/generate"): GenerateEndpoint(base).handle,
+            ("POST", "/v1/embeddings"): pooling.embeddings,
+            **{("POST", path): pooling.score for path in ("/score", "/v1/score")},
+            **{("POST", path): pooling.rerank for path in ("/rerank", "/v1/rerank", "/v2/rerank")},
+            ("POST", "/tokenize"): tokens.tokenize,
+            ("POST", "/detokenize"): tokens.detokenize,
+            ("POST", "/v1/chat/completions/render"): tokens.render_chat,
+            ("POST", "/v1/completions/render"): tokens.render_completion,
+        }
+
+    def _lifecycle_routes(self) -> Routes:
+        life = LifecycleEndpoint(self._base)
+        return {
+            ("GET", "/v1/models"): ModelsEndpoint(self._base).list,
+            ("GET", "/health"): life.health,
+            ("GET", "/ping"): life.health,
+            ("POST", "/ping"): life.health,
+            ("GET", "/version"): life.version,
+            ("GET", "/load"): life.load,
+            ("GET", "/metrics"): self._metrics.handle,
+        }
+
+    def _developer_routes(self) -> Routes:
+        life = LifecycleEndpoint(self._base)
+        return {
+            ("POST", "/sleep"): life.sleep,
+            ("POST", "/wake_up"): life.wake_up,
+            ("GET", "/is_sleeping"): life.is_sleeping,
+            ("POST", "/reset_prefix_cache"): life.reset_prefix_cache,
+            ("POST", "/pause"): life.pause,
+            ("POST", "/resume"): life.resume,
+            ("GET", "/is_paused"): life.is_paused,
+            ("POST", "/abort_requests"): life.abort_requests,
+        }
+
+    def _lora_routes(self) -> Routes:
+        models = ModelsEndpoint(self._base)
+        return {
+            ("POST", "/v1/load_lora_adapter"): models.load_lora,
+            ("POST", "/v1/unload_lora_adapter"): models.unload_lora,
         }
 
     def authorize(self, request: Request) -> Response | None:
@@ -56,5 +118,14 @@ class VllmDialect:
     def unhealthy(self) -> Response:
         return Response(503, content_type=None)
 
-    async def _health(self, _: Request) -> Reply:
-        return Response(content_type=None) if self._base.core.alive else self.unhealthy()
+
+def _flattening(handler: Handler) -> Handler:
+    """The same handler with error bodies in the old, flat shape."""
+
+    async def handle(request: Request) -> Reply:
+        try:
+            return await handler(request)
+        except VllmError as error:
+            raise Refusal(error.flat()) from error
+
+    return handle

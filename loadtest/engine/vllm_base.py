@@ -1,13 +1,16 @@
 """What vLLM's endpoints share: names of models and adapters, ids, submission, and the checks before it."""
 
 import time
+from typing import Final
 from uuid import uuid4
 
-from loadtest.engine.core import EngineCore, EngineOptions
+from loadtest.engine.core import EngineCore, EngineOptions, Generation
 from loadtest.engine.dialect import Headers, Request
 from loadtest.engine.vllm_errors import bad_request, unknown_model
 from loadtest.engine.vllm_options import VllmOptions
 from loadtest.engine.vllm_wire import Identity
+
+_REMEMBERED: Final = 1_000
 
 
 class VllmBase:
@@ -19,6 +22,8 @@ class VllmBase:
         self.flags = options.extra_as(VllmOptions)
         self.loras = dict.fromkeys(options.loras, "/adapters")
         """Path by name of the loaded adapters."""
+        self.requests: dict[str, tuple[Generation, ...]] = {}
+        """Generations by response id, for `/abort_requests`; finished ones are dropped now and then."""
 
     def lora_of(self, model: str | None) -> str | None:
         """The adapter that a model name means; None is the base model. Raises Refusal for an unknown name."""
@@ -34,6 +39,15 @@ class VllmBase:
         return Identity(
             f"{prefix}-{own}", int(time.time()), model or self.options.model, self.flags.system_fingerprint
         )
+
+    def remember(self, response_id: str, generations: tuple[Generation, ...]) -> None:
+        """Let these be aborted by the id of their response."""
+        if len(self.requests) >= _REMEMBERED:
+            running = {
+                key: ones for key, ones in self.requests.items() if not all(one.finished for one in ones)
+            }
+            self.requests = running
+        self.requests[response_id] = generations
 
     def answer_headers(self, request: Request) -> Headers:
         """Headers on generation answers."""

@@ -42,6 +42,7 @@ class ChatEndpoint:
         """Submit and say how to answer; raises Refusal."""
         generations = self.submit(request, chat)
         identity = self._base.identity(request, "chatcmpl", chat.model, chat.request_id)
+        self._base.remember(identity.id, generations)
         headers = self._base.answer_headers(request)
         if chat.stream:
             encoder = ChatEncoder(identity, chat, generations, self._base)

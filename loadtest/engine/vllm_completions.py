@@ -52,6 +52,7 @@ class CompletionsEndpoint:
             for params in self._params(request, wanted, len(prompt), lora)
         )
         identity = base.identity(request, "cmpl", wanted.model, wanted.request_id)
+        base.remember(identity.id, generations)
         headers = base.answer_headers(request)
         if wanted.stream:
             return StreamResponse(

@@ -153,10 +153,10 @@ def output_limit(asked: int | None, prompt_tokens: int, max_model_len: int, defa
     wanted = asked if asked is not None else max(1, min(room, default if default is not None else room))
     if wanted > room:
         raise bad_request(
-            f"This model's maximum context length is {max_model_len} tokens. However, you requested {wanted} "
-            f"output tokens and your prompt contains at least {prompt_tokens} input tokens, for a total of at "
-            f"least {prompt_tokens + wanted} tokens. Please reduce the length of the input prompt or the number "
-            "of requested output tokens.",
+            f"This model's maximum context length is {max_model_len} tokens. However, you requested "
+            f"{wanted} output tokens and your prompt contains at least {prompt_tokens} input tokens, for a "
+            f"total of at least {prompt_tokens + wanted} tokens. Please reduce the length of the input "
+            "prompt or the number of requested output tokens.",
             "input_tokens",
         )
     return wanted
