@@ -1,0 +1,154 @@
+"""The admin listener: metrics for Prometheus, status for people and scripts, and draining of replicas.
+
+It has a socket of its own and is never reachable through the one that clients use.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+
+import msgspec
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from router.admin.access import AdminAccess
+from router.admin.page import Page
+from router.admin.views import (
+    ConfigView,
+    ModelsView,
+    ReplicasView,
+    Reports,
+    StatusView,
+    find_replicas,
+    model_views,
+    replica_views,
+)
+from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, TurnoutError
+from router.config.model import AdminConfig
+from router.fleet.replicas import Fleet
+from router.observe.exposition import CONTENT_TYPE, render
+from router.observe.metrics import RouterMetrics
+
+log = logging.getLogger("turnout.admin")
+
+_NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+class AdminApi:
+    """The handlers. `fleet` gives the fleet in force, `reports` is what the scraper knows."""
+
+    def __init__(self, fleet: Callable[[], Fleet], metrics: RouterMetrics, reports: Reports) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._reports = reports
+        self._process = _process_collectors()
+        self._began = time.monotonic()
+        self._version = version("turnout")
+
+    async def metrics(self, _request: Request) -> Response:
+        """Prometheus text: `turnout_*`, and `process_*` and `python_*` of this process."""
+        families = (family for each in (self._metrics, *self._process) for family in each.collect())
+        return Response(render(families), headers={"content-type": CONTENT_TYPE, **_NO_STORE})
+
+    async def status(self, _request: Request) -> Response:
+        """`StatusView`."""
+        fleet = self._fleet()
+        config = self._metrics.config
+        return _json(
+            StatusView(
+                turnout_version=self._version,
+                uptime_s=time.monotonic() - self._began,
+                ready=fleet.ready,
+                config=ConfigView(generation=config.generation, reload_failed=config.reload_failed),
+                models=model_views(fleet),
+                replicas=replica_views(fleet.replicas, self._reports, _now()),
+            )
+        )
+
+    async def replicas(self, _request: Request) -> Response:
+        """`ReplicasView`."""
+        return _json(ReplicasView(replica_views(self._fleet().replicas, self._reports, _now())))
+
+    async def models(self, _request: Request) -> Response:
+        """`ModelsView`."""
+        return _json(ModelsView(model_views(self._fleet())))
+
+    async def drain(self, request: Request) -> Response:
+        """No new requests to this replica in any version; those it has go on. `ReplicasView` of it."""
+        return self._set_draining(request, draining=True)
+
+    async def undrain(self, request: Request) -> Response:
+        """The replica may get requests again. `ReplicasView` of it."""
+        return self._set_draining(request, draining=False)
+
+    def _set_draining(self, request: Request, *, draining: bool) -> Response:
+        replica_id = request.path_params["replica"]
+        replicas = find_replicas(self._fleet(), replica_id)
+        if not replicas:
+            return refusal(PathNotFound(f"there is no replica {replica_id[:128]!r}"))
+        for replica in replicas:
+            replica.draining = draining
+        log.info("replica %s: %s by an operator", replica_id, "draining" if draining else "draining ended")
+        return _json(ReplicasView(replica_views(replicas, self._reports, _now())))
+
+
+def create_admin_app(
+    fleet: Callable[[], Fleet], metrics: RouterMetrics, config: AdminConfig, reports: Reports
+) -> Starlette:
+    """The whole admin surface. Without `[admin] token` only loopback clients are served."""
+    api = AdminApi(fleet, metrics, reports)
+    routes = [
+        Route("/", Page().show),
+        Route("/metrics", api.metrics),
+        Route("/api/status", api.status),
+        Route("/api/models", api.models),
+        Route("/api/replicas", api.replicas),
+        # An id may hold slashes.
+        Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
+        Route("/api/replicas/{replica:path}/undrain", api.undrain, methods=["POST"]),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(AdminAccess, token=config.token)],
+        exception_handlers={HTTPException: _http_exception, Exception: _http_exception},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def refusal(error: TurnoutError) -> Response:
+    return Response(error.body(), error.status, _NO_STORE, media_type="application/json")
+
+
+async def _http_exception(request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    if status == 404:
+        return refusal(PathNotFound(f"there is nothing at {request.url.path[:128]}"))
+    if status == 405:
+        return refusal(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path[:128]}"))
+    return refusal(InternalError("the router failed to answer this; its log says why"))
+
+
+def _json(view: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(view), headers=_NO_STORE, media_type="application/json")
+
+
+def _process_collectors() -> Iterable[Collector]:
+    """In a registry that nobody else has: two routers may live in one process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return (registry,)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,211 @@
+"""What the admin listener tells, as values: built from the fleet by plain functions, encoded as JSON.
+
+Units are in the names; null is unknown, which is never 0. `turnout status` decodes these same types.
+Fields may be added; none changes its meaning.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from router.fleet.detection import Seen
+from router.fleet.figures import Figure, Figures
+from router.fleet.replicas import Fleet, Replica
+
+
+class Reports(Protocol):
+    """What is known of replicas beyond what they hold; `router.fleet.scraper.Scraper` is one."""
+
+    def figures(self, replica: Replica) -> Figures | None: ...
+    def seen(self, replica: Replica) -> Seen | None: ...
+    def warnings(self, replica: Replica) -> tuple[str, ...]: ...
+
+
+class FiguresView(msgspec.Struct, frozen=True, kw_only=True):
+    """The production figures. `from_router` names those that the router measured, the engine being silent.
+
+    `stale`: nothing that the engine says is fresh. Ratios are 0 to 1; rates are means over some seconds.
+    """
+
+    running_requests: float | None = None
+    waiting_requests: float | None = None
+    prefill_tokens_per_s: float | None = None
+    decode_tokens_per_s: float | None = None
+    batch_utilisation: float | None = None
+    gpu_utilisation: float | None = None
+    kv_usage_ratio: float | None = None
+    prefix_hit_ratio: float | None = None
+    queue_wait_s: float | None = None
+    from_router: list[str] = []
+    stale: bool = True
+
+
+class SeenView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process says it is; `kv_block_tokens` comes from its metrics."""
+
+    engine: str | None = None
+    engine_version: str | None = None
+    model_ids: list[str] = []
+    kv_block_tokens: float | None = None
+
+
+class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica of one version. `ready`: it may get requests; not down, not draining, not full.
+
+    `seen` is null until it has answered. `warnings` are sentences on what is not as it is configured.
+    """
+
+    id: str
+    url: str
+    engine: str
+    model: str
+    version: str
+    up: bool
+    draining: bool
+    ready: bool
+    weight: float
+    in_flight: int
+    waiting_for_first_token: int
+    max_in_flight: int | None = None
+    metrics_age_s: float | None = None
+    figures: FiguresView = FiguresView()
+    seen: SeenView | None = None
+    warnings: list[str] = []
+
+
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a model. `names` are the public names that lead to it; `replicas` are ids."""
+
+    version: str
+    names: list[str]
+    replicas: list[str]
+    replicas_ready: int
+    in_flight: int
+
+
+class ModelView(msgspec.Struct, frozen=True, kw_only=True):
+    """One model. `stable` is the version that its plain name means."""
+
+    model: str
+    stable: str | None
+    versions: list[VersionView]
+
+
+class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
+    """`generation` counts the configurations in force; `reload_failed`: the newest was refused."""
+
+    generation: int
+    reload_failed: bool
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /api/status`: all there is to see at a glance. `ready`: some replica can be sent something."""
+
+    turnout_version: str
+    uptime_s: float
+    ready: bool
+    config: ConfigView
+    models: list[ModelView]
+    replicas: list[ReplicaView]
+
+
+class ModelsView(msgspec.Struct, frozen=True):
+    """`GET /api/models`."""
+
+    models: list[ModelView]
+
+
+class ReplicasView(msgspec.Struct, frozen=True):
+    """`GET /api/replicas`, and the answer to draining: the replicas that it concerned."""
+
+    replicas: list[ReplicaView]
+
+
+def replica_views(replicas: Sequence[Replica], reports: Reports, now: float) -> list[ReplicaView]:
+    """`now` is the clock of `Replica.load_at`."""
+    return [_replica_view(replica, reports, now) for replica in replicas]
+
+
+def model_views(fleet: Fleet) -> list[ModelView]:
+    """Models and versions in the order of the configuration."""
+    versions: dict[str, dict[str, list[Replica]]] = {}
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, route in fleet.routes.items():
+        versions.setdefault(route.model, {}).setdefault(route.version, list(route.pool.replicas))
+        names.setdefault((route.model, route.version), []).append(name)
+    return [
+        ModelView(
+            model=model,
+            stable=fleet.routes[model].version if model in fleet.routes else None,
+            versions=[
+                _version_view(version, names[model, version], pool) for version, pool in by_version.items()
+            ],
+        )
+        for model, by_version in versions.items()
+    ]
+
+
+def _version_view(version: str, names: list[str], replicas: Sequence[Replica]) -> VersionView:
+    return VersionView(
+        version=version,
+        names=names,
+        replicas=[replica.id for replica in replicas],
+        replicas_ready=sum(replica.ready for replica in replicas),
+        in_flight=sum(replica.in_flight for replica in replicas),
+    )
+
+
+def _replica_view(replica: Replica, reports: Reports, now: float) -> ReplicaView:
+    identity = replica.identity
+    return ReplicaView(
+        id=replica.id,
+        url=identity.url,
+        engine=replica.engine.kind,
+        model=identity.model,
+        version=identity.version,
+        up=replica.up,
+        draining=replica.draining,
+        ready=replica.ready,
+        weight=replica.weight,
+        in_flight=replica.in_flight,
+        waiting_for_first_token=replica.waiting,
+        max_in_flight=identity.max_in_flight,
+        metrics_age_s=None if replica.load is None else max(0.0, now - replica.load_at),
+        figures=figures_view(reports.figures(replica)),
+        seen=_seen_view(reports.seen(replica), replica),
+        warnings=list(reports.warnings(replica)),
+    )
+
+
+def figures_view(figures: Figures | None) -> FiguresView:
+    if figures is None:
+        return FiguresView()
+    known: dict[str, Figure] = {
+        name: figure for name in NUMBERS if (figure := getattr(figures, name)) is not None
+    }
+    return FiguresView(
+        **{name: figure.value for name, figure in known.items()},
+        from_router=[name for name, figure in known.items() if figure.source == "router"],
+        stale=figures.stale,
+    )
+
+
+NUMBERS = tuple(name for name in FiguresView.__struct_fields__ if name not in ("from_router", "stale"))
+"""The figures by name, as in `Figures`."""
+
+
+def _seen_view(seen: Seen | None, replica: Replica) -> SeenView | None:
+    if seen is None:
+        return None
+    return SeenView(
+        engine=seen.engine,
+        engine_version=seen.engine_version,
+        model_ids=list(seen.model_ids),
+        kv_block_tokens=None if replica.load is None else replica.load.kv_block_tokens,
+    )
+
+
+def find_replicas(fleet: Fleet, replica_id: str) -> list[Replica]:
+    """All that have this id: one process may serve several versions."""
+    return [replica for replica in fleet.replicas if replica.id == replica_id]
