@@ -71,7 +71,7 @@ def _rows(plan: Plan, results: Results, workload: Workload) -> list[Row]:
 
 
 def _table(workload: Workload, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{workload.name}  {workload.what}", title_justify="left", width=TABLE_WIDTH)
+    table = Table(title=f"{workload.name}  {workload.what}", title_justify="left")
     table.add_column("candidate", no_wrap=True)
     columns = _columns(workload)
     for heading, _ in columns:
