@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import parse_qsl, unquote
 
 import httptools
@@ -55,13 +55,12 @@ class Connection(asyncio.Protocol):
     # ---- asyncio's side ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._outlet = Outlet(transport)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the methods but not the type
+        self._outlet = Outlet(self._transport)
         self._host.connections.add(self)
         hole = self._host.faults.port(Kind.BLACK_HOLE)
         if hole is not None:
-            transport.pause_reading()
+            self._transport.pause_reading()
             self._host.faults.note(hole, None)
 
     def data_received(self, data: bytes) -> None:
