@@ -1,0 +1,217 @@
+"""`turnout status`: what a running router says of its models and replicas, as a table or as JSON."""
+
+import time
+from collections.abc import Callable
+
+import click
+import httpx
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from router.admin.views import ModelView, ReplicaView, StatusView
+
+TIMEOUT_S = 5.0
+REFRESH_S = 1.0
+
+UNKNOWN = Text("–", style="dim")
+
+Format = Callable[[float], str]
+
+
+@click.command()
+@click.option(
+    "--admin",
+    default="http://127.0.0.1:8081",
+    show_default=True,
+    envvar="TURNOUT_ADMIN",
+    help="The admin listener; also from TURNOUT_ADMIN.",
+)
+@click.option(
+    "--token", envvar="TURNOUT_ADMIN_TOKEN", help="Its token, if it has one; also from TURNOUT_ADMIN_TOKEN."
+)
+@click.option("--watch", is_flag=True, help="Refresh each second until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print the document, one line each time.")
+def status(admin: str, token: str | None, watch: bool, as_json: bool) -> None:
+    """Show models, versions and replicas of a running router, and what they are doing.
+
+    \b
+    Example:
+      turnout status --watch
+      turnout status --admin http://10.0.0.5:8081 --json
+    """
+    source = Source(admin, token)
+    first = source.read()
+    if as_json:
+        click.echo(first)
+        while watch:
+            time.sleep(REFRESH_S)
+            click.echo(source.read())
+        return
+    # A pipe has no width of its own: wide enough for every column.
+    console = Console(width=None if Console().is_terminal else 170, highlight=False)
+    if watch:
+        _watch(console, source, first)
+    else:
+        console.print(rendered(source.decode(first)))
+
+
+class Source:
+    """The admin listener. Everything that can go wrong with it is one line and exit code 1."""
+
+    def __init__(self, admin: str, token: str | None) -> None:
+        self._admin = admin.rstrip("/")
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._client = httpx.Client(headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+    def read(self) -> str:
+        """The document as it came. Raises `click.ClickException`."""
+        try:
+            answer = self._client.get(f"{self._admin}/api/status")
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise click.ClickException(f"no answer from {self._admin}: {error}") from error
+        if answer.status_code == 401:
+            raise click.ClickException(
+                f"{self._admin} asks for its token: --token or TURNOUT_ADMIN_TOKEN, and the right one"
+            )
+        if answer.status_code != 200:
+            raise click.ClickException(f"{self._admin} answered {answer.status_code}{_message(answer)}")
+        self.decode(answer.text)
+        return answer.text
+
+    def decode(self, document: str) -> StatusView:
+        try:
+            return msgspec.json.decode(document, type=StatusView)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"{self._admin} is no Turnout admin listener: {error}") from error
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return f": {answer.json()['error']['message']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _watch(console: Console, source: Source, document: str) -> None:
+    """Refresh until interrupted; a listener that stops answering is said so and asked again."""
+    shown = rendered(source.decode(document))
+    with Live(shown, console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(shown, refresh=True)
+                time.sleep(REFRESH_S)
+                try:
+                    shown = rendered(source.decode(source.read()))
+                except click.ClickException as error:
+                    shown = Text(error.format_message(), style="red")
+        except KeyboardInterrupt:
+            return
+
+
+# ---- the table ----
+
+
+def rendered(status: StatusView) -> RenderableType:
+    """The whole of it for a terminal."""
+    parts: list[RenderableType] = [_headline(status)]
+    parts += [_table(model, status.replicas) for model in status.models]
+    parts += [
+        Text(f"! {replica.id} ({replica.version}): {warning}", style="yellow")
+        for replica in status.replicas
+        for warning in replica.warnings
+    ]
+    if any(replica.figures.from_router for replica in status.replicas):
+        parts.append(Text("* measured by this router, because the engine does not say", style="dim"))
+    return Group(*parts)
+
+
+def _headline(status: StatusView) -> Text:
+    ready = Text("ready", style="green") if status.ready else Text("no replica is ready", style="red")
+    config = f"configuration {status.config.generation}"
+    failed = Text(", last reload refused", style="red") if status.config.reload_failed else Text()
+    about = f", turnout {status.turnout_version}, up {_age(status.uptime_s)}, {config}"
+    return Text.assemble(ready, about, failed)
+
+
+def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:
+    table = Table(title=Text(model.model), title_justify="left", title_style="bold", header_style="dim")
+    for name in ("version", "replica", "engine", "state"):
+        table.add_column(name)
+    for name in (
+        "in flight",
+        "running",
+        "waiting",
+        "prefill t/s",
+        "decode t/s",
+        "batch",
+        "KV",
+        "hits",
+        "queue",
+    ):
+        table.add_column(name, justify="right")
+    for version in model.versions:
+        own = [each for each in replicas if (each.model, each.version) == (model.model, version.version)]
+        stable = " (stable)" if version.version == model.stable else ""
+        for i, replica in enumerate(own):
+            table.add_row(f"{version.version}{stable}" if i == 0 else "", *_cells(replica))
+        if not own:
+            table.add_row(f"{version.version}{stable}", Text("no replicas", style="dim"))
+        table.add_section()
+    return table
+
+
+def _cells(replica: ReplicaView) -> list[RenderableType]:
+    limit = "" if replica.max_in_flight is None else f"/{replica.max_in_flight}"
+    return [
+        Text(replica.id),
+        Text(replica.engine),
+        _state(replica),
+        f"{replica.in_flight}{limit}",
+        _figure(replica, "running_requests", _rounded),
+        _figure(replica, "waiting_requests", _rounded),
+        _figure(replica, "prefill_tokens_per_s", _rounded),
+        _figure(replica, "decode_tokens_per_s", _rounded),
+        _figure(replica, "batch_utilisation", _per_cent),
+        _figure(replica, "kv_usage_ratio", _per_cent),
+        _figure(replica, "prefix_hit_ratio", _per_cent),
+        _figure(replica, "queue_wait_s", _duration),
+    ]
+
+
+def _state(replica: ReplicaView) -> Text:
+    if not replica.up:
+        return Text("down", style="red")
+    if replica.draining:
+        return Text("draining" if replica.in_flight else "drained", style="yellow")
+    if not replica.ready:
+        return Text("full", style="yellow")
+    return Text("up", style="green")
+
+
+def _figure(replica: ReplicaView, name: str, form: Format) -> Text:
+    value = getattr(replica.figures, name)
+    if value is None:
+        return UNKNOWN
+    return Text(form(value) + ("*" if name in replica.figures.from_router else ""))
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _per_cent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
