@@ -30,10 +30,10 @@ class TextAssembler:
         self._hold = max(map(len, params.stop), default=1) - 1
         self._held = ""
 
-    def push(self, token_id: int, count: int, *, last: bool) -> tuple[str, str | None]:
+    def push(self, token_id: int, count: int, *, last: bool, silent: bool = False) -> tuple[str, str | None]:
         """Text to release after the `count`-th token, and the stop string that ends the output here, if
         any."""
-        text = self._detokenizer.push(token_id)
+        text = "" if silent else self._detokenizer.push(token_id)
         if not self._stop:
             return text, None
         text = self._held + text
@@ -146,7 +146,8 @@ class Generation:
         """One sampled token, from the step loop; returns a stop string if that ended the text here."""
         sequence = self.sequence
         last = sequence.finish_reason is not None
-        text, stop = self._assembler.push(token_id, sequence.output_tokens, last=last)
+        silent = sequence.stop_reason is not None and not sequence.params.include_stop
+        text, stop = self._assembler.push(token_id, sequence.output_tokens, last=last, silent=silent)
         self._pending.append((token_id, text))
         if stop is not None:
             self._emit("stop", stop)

@@ -163,7 +163,11 @@ class RunningEngine:
         hang = self.faults.port(Kind.HEALTH_HANG)
         if hang is not None:
             return self._unhealthy, request, (replace(hang, kind=Kind.HANG, value=None),)
-        return (self._unhealthy, request, ()) if self.faults.port(Kind.HEALTH_DOWN) is not None else None
+        down = self.faults.port(Kind.HEALTH_DOWN)
+        if down is None:
+            return None
+        self.faults.note(down, request.path)
+        return self._unhealthy, request, ()
 
     def _plan_route(self, port: str, request: Request, script: Sequence[Fault]) -> Plan:
         limit = self.dialect.traits.max_body_bytes

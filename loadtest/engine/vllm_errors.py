@@ -18,7 +18,7 @@ class VllmError(Refusal):
     def __init__(self, status: int, message: str, kind: str | None = None, param: str | None = None) -> None:
         self.status = status
         self.message = message
-        self.kind = kind or TYPES.get(status, "InternalServerError")
+        self.kind = kind or TYPES.get(status, HTTPStatus(status).phrase)
         self.param = param
         super().__init__(Response.of_json({"error": self.fields()}, status))
 
