@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 from random import Random
+from time import monotonic
 
-from starlette.applications import Starlette
-
+from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.fleet.build import build_fleet
-from router.fleet.replicas import Fleet
+from router.fleet.prober import Prober
+from router.fleet.replicas import Fleet, Replica
+from router.fleet.scraper import Scraper
+from router.fleet.stations import watched_in
 from router.flow.call import Limits
 from router.flow.dispatch import Dispatcher, Upstreams
 from router.flow.inference import Inference
 from router.flow.watch import Watch
 from router.observe.access_log import AccessLog, open_target
 from router.observe.events import Finished
+from router.observe.gauges import ReplicaGauges
 from router.observe.metrics import RouterMetrics
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
@@ -42,17 +46,20 @@ class Router:
             connect_s=config.timeouts.connect_s,
             max_head_bytes=config.upstream.max_response_head_bytes,
         )
-        self.metrics = RouterMetrics(self.current_fleet)
+        self.scraper = Scraper(config.scrape, noticed=self._look_again)
+        self.prober = Prober(config.health)
+        gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
+        self.metrics = RouterMetrics(self.current_fleet, more=[gauges])
         target = open_target(config.server.access_log)
         self.access_log = None if target is None else AccessLog(target)
-        dispatcher = Dispatcher(limits, self.watch, self.upstreams)
+        dispatcher = Dispatcher(limits, self.watch, self.upstreams, failed=self._look_again)
         rules = RequestRules(max_depth=config.server.max_json_depth)
         self.inference = Inference(self.current_fleet, dispatcher, limits, rules, self.observe)
         budget = _budget(config)
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = Starlette()
+        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper)
         self._housekeeping: asyncio.Task[None] | None = None
 
     def current_fleet(self) -> Fleet:
@@ -65,6 +72,9 @@ class Router:
             self.access_log(event)
 
     async def start(self) -> None:
+        watched = watched_in(self.config, self.fleet)
+        self.prober.follow(watched)
+        self.scraper.follow(watched)
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -76,11 +86,17 @@ class Router:
             self._housekeeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._housekeeping
+        await self.prober.close()
+        await self.scraper.close()
         self.front_end.close()
         self.watch.close()
         self.upstreams.close()
         if self.access_log is not None:
             await self.access_log.close()
+
+    def _look_again(self, replica: Replica) -> None:
+        """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
+        self.prober.hasten(replica)
 
     async def _keep_house(self) -> None:
         while True:

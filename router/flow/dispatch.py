@@ -5,6 +5,7 @@ attempts share one deadline.
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 
 from router.api.errors import EndpointNotSupported, NoHealthyReplica, UpstreamError
@@ -20,12 +21,15 @@ from router.observe.events import Attempt
 
 
 class Dispatcher:
-    """Sends requests to replicas; owns the connections to them."""
+    """Sends requests to replicas. `failed` is told of each that did not do its part."""
 
-    def __init__(self, limits: Limits, watch: Watch, upstreams: "Upstreams") -> None:
+    def __init__(
+        self, limits: Limits, watch: Watch, upstreams: "Upstreams", *, failed: Callable[[Replica], None]
+    ) -> None:
         self._limits = limits
         self._watch = watch
         self._upstreams = upstreams
+        self._failed = failed
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
@@ -67,9 +71,17 @@ class Dispatcher:
             # Only the adapter could see it: another engine of the pool may well take this request.
             return Failure(refusal, retry=True)
         finally:
-            lease.close(None if relay is None else relay.outcome())
-            if relay is not None:
-                call.attempts.append(_record(lease, relay, before))
+            self._close(call, lease, relay, before)
+
+    def _close(self, call: Call, lease: Lease, relay: Relay | None, before: Failure | None) -> None:
+        if relay is None:
+            lease.close(None)
+            return
+        outcome = relay.outcome()
+        lease.close(outcome)
+        call.attempts.append(_record(lease, relay, before))
+        if outcome.blames_replica:
+            self._failed(lease.replica)
 
     def _relay(self, call: Call, lease: Lease, request: InferenceRequest, *, streams: bool) -> Relay:
         if not streams:
