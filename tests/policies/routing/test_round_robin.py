@@ -52,6 +52,20 @@ def test_a_replica_that_comes_and_goes_keeps_its_place() -> None:
     assert counts[fleet[3].id] == pytest.approx(1_250, abs=1)
 
 
+def test_a_break_after_service_is_no_second_turn() -> None:
+    """Full for two choices after each request, it gets a quarter of those it is there for: one of four in six."""
+    policy = round_robin()
+    fleet = replicas(1, 1, 1, 1)
+    counts: Counter[str] = Counter()
+    back_at = 0
+    for number in range(10_000):
+        chosen = policy.choose(ANY, fleet if number >= back_at else fleet[1:])
+        counts[chosen.id] += 1
+        if chosen is fleet[0]:
+            back_at = number + 3
+    assert counts[fleet[0].id] == pytest.approx(10_000 / 6, abs=3)
+
+
 def test_a_weight_may_change_between_choices() -> None:
     """A replica that warms up from a tenth gets a tenth now and its whole share later."""
     policy = round_robin()
@@ -73,3 +87,17 @@ def test_replicas_that_left_are_forgotten() -> None:
         counts[chosen.id] += 1
     assert len(policy._credits) < 100
     assert counts["steady"] == pytest.approx(10_000, rel=0.02)
+
+
+@pytest.mark.parametrize("leaves_when_served", [True, False])
+def test_churn_leaves_no_debt(leaves_when_served: bool) -> None:
+    """After thousands came and went, at the best or the worst moment for the others, shares are equal again."""
+    policy = round_robin()
+    steady = replicas(1, 1)
+    pod = FakeReplica("pod-0")
+    for number in range(1, 5_000):
+        if (policy.choose(ANY, [*steady, pod]) is pod) is leaves_when_served:
+            pod = FakeReplica(f"pod-{number}")
+    fleet = [*steady, FakeReplica("new"), FakeReplica("newer")]
+    counts = Counter(policy.choose(ANY, fleet).id for _ in range(400))
+    assert all(counts[replica.id] == pytest.approx(100, abs=3) for replica in fleet)

@@ -29,7 +29,7 @@ def test_asked_for_samples_are_read_and_others_skipped() -> None:
 def test_no_suffix_is_guessed() -> None:
     """A longer name, a shorter one and one with `_created` are other samples."""
     said = FAMILIES.read(
-        b"demo_tokens 1\ndemo_tokens_total_created 2\ndemo_running_now 3\nx_demo_running 4\n"
+        b"demo_tokens 1\ndemo_tokens_total_created 2\ndemo_running_now 3\nx_demo_running 4\ndemo_running5 6\n"
     )
     assert said.total("demo_tokens_total") is None
     assert said.total("demo_running") is None
