@@ -32,13 +32,18 @@ _SATURATED_RETRY_AFTER_S: Final = 1.0
 
 # Matched loosely: the wording moves from release to release, these phrases have stayed.
 _CONTEXT_LENGTH: Final = re.compile(
-    r"maximum context length"  # vLLM
+    r"maximum context length|max_model_len"  # vLLM
     r"|`?inputs`? (?:tokens \+ `?max_new_tokens`? must be <=|must have less than)"  # TGI
     r"|max_num_tokens|max_seq_len|max_input_len|maximum input length"  # TensorRT-LLM
     r"|(?:prompt|input|context)\b.{0,60}\b(?:too long|exceeds)",
     re.IGNORECASE,
 )
-_OVERLOADED: Final = re.compile(r"model is overloaded|maximum queue size|queue is full", re.IGNORECASE)
+_OVERLOADED: Final = re.compile(
+    r"model is overloaded"  # TGI
+    r"|currently busy"  # vLLM with --max-num-queued-reqs or --max-num-queued-tokens
+    r"|maximum queue size|queue is full",  # Triton
+    re.IGNORECASE,
+)
 _CLIENT_FAULT: Final = re.compile(r"input validation error|template error|tool error", re.IGNORECASE)
 
 _ADDRESS: Final = re.compile(
@@ -49,6 +54,7 @@ _ADDRESS: Final = re.compile(
     r"|\b(?:localhost|[\w-]+(?:\.[\w-]+)+):\d{2,5}\b"
 )
 _PATH: Final = re.compile(r"(?<![\w/])(?:/[\w.@+-]+){2,}")
+_FIELD: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,99}")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -133,8 +139,16 @@ def _complaint_in(members: Mapping[str, Any]) -> Complaint:
         message if isinstance(message, str) else msgspec.json.encode(message).decode(),
         _text(source.get("type")),
         code if isinstance(code, int) else None,
-        param if isinstance(param, str) else None,
+        _field(param),
     )
+
+
+def _field(param: object) -> str | None:
+    """A request field's name; vLLM writes where in the body it was, `body.15` for broken JSON."""
+    if not isinstance(param, str):
+        return None
+    name = param.removeprefix("body.")
+    return name if _FIELD.fullmatch(name) and name != "body" else None
 
 
 def _text(value: object) -> str:
@@ -177,7 +191,7 @@ def _judge(kind: str, status: int, complaint: Complaint) -> Failure:
 
 
 def _refused(status: int, complaint: Complaint) -> Failure:
-    """Full, or not serving: vLLM and trtllm-serve queue without a bound, so their 503 never means full."""
+    """Full, or not serving: a 503 means full where it says so, else that the engine is dead or scaling."""
     is_full = status == 429 or _OVERLOADED.search(complaint.message) is not None
     message = "The replica is overloaded" if is_full else "The replica is not serving"
     error = Overloaded(_told(message, complaint), retry_after_s=_SATURATED_RETRY_AFTER_S)

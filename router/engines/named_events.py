@@ -12,7 +12,7 @@ from router.api.request import Endpoint, Usage
 from router.engines.engine import Failure
 from router.engines.failures import is_error, malformed, read_error_event, unfinished
 from router.engines.openai_words import read_usage
-from router.engines.sse import DONE, MAX_FRAME_BYTES, FrameSplitter, read_event, read_object
+from router.engines.sse import DONE, MAX_FRAME_BYTES, FrameSplitter, frame_of, read_event, read_object
 
 NAMED_EVENTS: Final = frozenset({Endpoint.RESPONSES, Endpoint.MESSAGES})
 
@@ -98,22 +98,23 @@ class NamedEventStream:
         data = msgspec.json.encode(members) if changed or b"\n" in event.data else event.data
         if name in _ENDS:
             self.done = True
-            self.finish_reason = self.finish_reason or name.removeprefix("response.")
-        out = b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+        out = (b"event: %b\n" % name.encode() if name else b"") + frame_of(data)
         self.pieces += _deltas(out)
         return self._release(out, carries=self.done or name.endswith("delta"))
 
     def _note(self, members: dict[str, Any]) -> bool:
         """Take down usage and stop reason; True if the model's name was changed."""
         changed = False
-        for holder in (members, members.get("response"), members.get("message"), members.get("delta")):
+        response = members.get("response")
+        for holder in (members, response, members.get("message"), members.get("delta")):
             if not isinstance(holder, dict):
                 continue
             if isinstance(holder.get("usage"), dict):
                 self._usage_members |= holder["usage"]
                 self.usage = read_usage(self._usage_members)
-            if isinstance(holder.get("stop_reason"), str):
-                self.finish_reason = holder["stop_reason"]
+            reason = holder.get("stop_reason" if holder is not response else "status")
+            if isinstance(reason, str) and reason != "in_progress":
+                self.finish_reason = reason
             if isinstance(holder.get("model"), str) and holder["model"] != self.public_name:
                 holder["model"] = self.public_name
                 changed = True
@@ -138,7 +139,7 @@ class NamedEventStream:
 
 
 def _deltas(frames: bytes) -> int:
-    return frames.count(b"delta\ndata: ")
+    return frames.count(b"delta\ndata: ") - frames.count(b"event: message_delta\n")
 
 
 def _failure(kind: str, members: dict[str, Any]) -> Failure:
