@@ -1,2 +1,1 @@
-"""Simulated engines: one scheduler, KV cache and latency model behind four wire dialects, with scripted
-faults."""
+"""Simulated engines: one scheduler, KV cache and latency model, four wire dialects, scripted faults."""

@@ -13,8 +13,7 @@ def render_chat(
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
 ) -> str:
-    """The prompt. With `continue_final_message` the last message stays open, so that output goes on inside
-    it."""
+    """The prompt. `continue_final_message` leaves the last message open, so that output goes on inside it."""
     parts = []
     if tools:
         parts.append(f"<|im_start|>tools\n{_json(tools)}<|im_end|>\n")
@@ -33,8 +32,7 @@ def _body(message: Mapping[str, Any]) -> str:
 
 
 def content_text(content: object) -> str:
-    """The text of a message's content: a string, a list of parts, or nothing. Other parts leave their
-    type's name."""
+    """The text of a message's content: a string, a list of parts, or nothing."""
     if content is None:
         return ""
     if isinstance(content, str):

@@ -84,8 +84,7 @@ class EngineCore:
             self.abort(generation)
 
     def fail(self, generation: Generation, message: str) -> None:
-        """End it with an engine-side error; its consumer gets finish reason "error" and
-        `generation.error`."""
+        """End it with an engine-side error: finish reason "error", and `generation.error` says what."""
         self._end(generation, "error", message)
 
     def kill(
@@ -189,8 +188,7 @@ class EngineCore:
         self._timer = loop.call_later(delay, self._turn) if delay > 0 else loop.call_soon(self._turn)
 
     def _step_forward(self, now: float) -> bool:
-        """Finish the step under way if it is due and begin the next; False when there is nothing to do
-        yet."""
+        """Finish the step under way if it is due and begin the next; False if nothing was to be done."""
         begins = now
         if self._underway is not None:
             if self._underway.ends_s > now:

@@ -58,19 +58,16 @@ class Response:
 
 
 class StreamEncoder(Protocol):
-    """Turns the outputs of a request's generations into events. Each returned item goes out as one HTTP
-    chunk."""
+    """Turns the outputs of a request's generations into events; each item goes out as one HTTP chunk."""
 
     def output(self, choice: int, output: Output) -> Sequence[bytes]:
         """Events for one output of the generation at index `choice`."""
 
     def end(self) -> Sequence[bytes]:
-        """Events after every generation has finished; `[DONE]`, where the dialect has one, is an item of
-        its own."""
+        """Events after every generation has finished; a `[DONE]` is an item of its own."""
 
     def error(self, message: str) -> Sequence[bytes] | None:
-        """Events for an error inside the stream, closing ones included; None where the engine just cuts the
-        line."""
+        """Events for an error inside the stream, closing ones included; None: the line is just cut."""
 
 
 @dataclass(frozen=True, slots=True)

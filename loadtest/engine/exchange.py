@@ -49,8 +49,7 @@ class Exchange:
         self.outlet = outlet
         self.record = record
         self.feed: Feed | None = None
-        """What pushes the engine's outputs; None before the handler has returned, and for answers without
-        any."""
+        """What pushes the engine's outputs; None until the handler has returned, and for whole answers."""
         self.script: Sequence[Fault] = ()
         self.over = False
         """Nothing more will be written, whatever comes."""
@@ -101,8 +100,7 @@ class Exchange:
                 self.replica.core.abort(generation)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
-        """A handler that raised is a mistake of the simulation: report it, and let the client see a plain
-        500."""
+        """A handler that raised is a mistake of the simulation: report it, and answer a plain 500."""
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
@@ -155,8 +153,7 @@ class Exchange:
         self._done(reuse)
 
     def cut(self) -> None:
-        """No more of this answer, and its generations are aborted; the connection is the caller's
-        business."""
+        """Abort the generations and write no more; the connection is the caller's business."""
         self.abort_unfinished()
         self._close_record()
 

@@ -21,8 +21,7 @@ _MARKER: Final = re.compile(rb"\[\[fault:([^\]]+)\]\]")
 
 
 class Kind(StrEnum):
-    """What happens. Those of the whole port go on until they are cleared; the others hit one request at a
-    time."""
+    """What happens. Those of a port last until they are cleared, the others hit one request at a time."""
 
     REFUSE = "refuse"
     """Port: nobody listens. With a value: for so many seconds."""

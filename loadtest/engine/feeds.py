@@ -1,5 +1,4 @@
-"""How the outputs of a request's generations become its answer: event by event, or all together at the
-end."""
+"""How the outputs of generations become an answer: event by event, or all together at the end."""
 
 import asyncio
 import time

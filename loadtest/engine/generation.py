@@ -31,8 +31,7 @@ class TextAssembler:
         self._held = ""
 
     def push(self, token_id: int, count: int, *, last: bool, silent: bool = False) -> tuple[str, str | None]:
-        """Text to release after the `count`-th token, and the stop string that ends the output here, if
-        any."""
+        """Text to release after the `count`-th token, and the stop string that ends the output here."""
         text = "" if silent else self._detokenizer.push(token_id)
         if not self._stop:
             return text, None

@@ -11,12 +11,10 @@ from typing import Protocol
 
 
 class KvListener(Protocol):
-    """Told what enters and leaves the prefix cache, in order. Hashes are 64-bit and equal in every
-    process."""
+    """Told what enters and leaves the prefix cache. Hashes are 64-bit and equal in every process."""
 
     def stored(self, hashes: Sequence[int], parent: int | None, token_ids: Sequence[int]) -> None:
-        """Consecutive full blocks became reusable; `parent` is the block before the first, None at the
-        start."""
+        """Consecutive full blocks became reusable; `parent` precedes the first, None at the start."""
 
     def removed(self, hashes: Sequence[int]) -> None: ...
 
@@ -24,8 +22,7 @@ class KvListener(Protocol):
 
 
 def chain_hash(parent: int, token_ids: Sequence[int]) -> int:
-    """Hash of a block from its parent's hash and its tokens. Tuples of integers hash equally in every
-    process."""
+    """A block's hash. Python hashes tuples of integers equally in every process."""
     return hash((parent, *token_ids)) & 0xFFFFFFFFFFFFFFFF
 
 
@@ -74,8 +71,7 @@ class KvCache:
             self._references[block] += 1
 
     def take(self, count: int) -> list[int] | None:
-        """Hold `count` blocks with no content, evicting the least recently used; None, and nothing done, if
-        too few."""
+        """Hold `count` blocks with no content, evicting the least recently used; None if there are too few."""
         if count > len(self._free):
             return None
         taken: list[int] = []
@@ -128,8 +124,7 @@ class KvCache:
             listener.stored(hashes[start:end], before, token_ids[start * size : end * size])
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Give back the blocks of one sequence, in its order: the tail is evicted first, private blocks
-        before all."""
+        """Give back a sequence's blocks, in its order: private ones are evicted first, then the tail."""
         for block in reversed(blocks):
             self._references[block] -= 1
             if self._references[block]:

@@ -8,8 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class StepLoad:
-    """The work of one step: prompt tokens computed, their attention pairs, sequences decoding and what they
-    attend to."""
+    """The work of one step."""
 
     prefill_tokens: int
     attention_pairs: int

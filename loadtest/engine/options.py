@@ -60,6 +60,5 @@ class EngineOptions:
         return (self.model, *self.aliases)
 
     def extra_as(self, kind: type[Extra]) -> Extra:
-        """Decode `extra` into a dialect's frozen options struct; raises `msgspec.ValidationError` on a bad
-        value."""
+        """Decode `extra` into a dialect's options; raises `msgspec.ValidationError` on a bad value."""
         return msgspec.convert(dict(self.extra), kind, strict=False)

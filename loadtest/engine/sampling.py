@@ -44,8 +44,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One step of one generation. `text` may be empty: an end token, an incomplete character, a held-back
-    stop."""
+    """One step of one generation. An end token, an incomplete character, a held-back stop leave no text."""
 
     token_ids: tuple[int, ...]
     text: str

@@ -98,8 +98,7 @@ class Scheduler:
         return Step(tuple(chunks), load, context_requests, admitted, queued_s, preempted)
 
     def _make_room(self, sequence: Sequence, length: int) -> int:
-        """Grow a running sequence, preempting from the tail of the batch until it fits; how many were
-        preempted."""
+        """Grow a running sequence, preempting from the batch's tail until it fits; how many were."""
         preempted = 0
         while not self._grow(sequence, length):
             victim = self.running.pop()
@@ -127,8 +126,7 @@ class Scheduler:
         return admitted, queued_s
 
     def _start(self, sequence: Sequence, budget: int) -> bool:
-        """Take what the cache knows of it and room for its first chunk; nothing is held if that does not
-        fit."""
+        """Take what the cache knows of it and room for its first chunk, or nothing at all."""
         found = self._found(sequence)
         known = len(found) * self.cache.block_size
         length = sequence.longest if self.limits.reserve_output else min(len(sequence.tokens), known + budget)
@@ -145,8 +143,7 @@ class Scheduler:
         return True
 
     def _found(self, sequence: Sequence) -> list[int]:
-        """Known blocks at its start; at least one token is always computed, or there would be nothing to
-        sample from."""
+        """Known blocks at its start; one token is always left to compute, to sample from."""
         if not (self.limits.prefix_caching and sequence.params.use_prefix_cache):
             return []
         whole = (len(sequence.tokens) - 1) // self.cache.block_size
@@ -162,8 +159,7 @@ class Scheduler:
         counters.blocks_missed += sequence.prompt_tokens // self.cache.block_size - found
 
     def complete(self, step: Step, now: float) -> list[tuple[Sequence, int]]:
-        """Apply a step: the sequences that sampled a token, in batch order. Ended ones have left the
-        batch."""
+        """Apply a step: who sampled which token, in batch order. Ended ones have left the batch."""
         self.counters.steps += 1
         sampled: list[tuple[Sequence, int]] = []
         for sequence, count in step.chunks:

@@ -11,8 +11,7 @@ from loadtest.engine.tokens import EOS_ID
 
 
 class Sequence:
-    """Prompt and output tokens, `computed` of which are in the KV cache. Times are seconds on the caller's
-    clock."""
+    """Prompt and output tokens, `computed` of which are in the KV cache. Times are the caller's seconds."""
 
     __slots__ = (
         "arrived_s",

@@ -1,5 +1,4 @@
-"""A running replica: engine, dialect, listeners, faults and log together. Many replicas can live in one
-process."""
+"""A running replica: engine, dialect, listeners, faults and log. Many can live in one process."""
 
 import asyncio
 import socket
@@ -98,8 +97,7 @@ class RunningEngine:
         self.core.close()
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
-        """Stop as on SIGTERM: let running requests finish for `drain_s` seconds, abort the rest, then
-        close."""
+        """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""
         self.stop_listening()
         await self._until_quiet(drain_s)
         self.core.abort_all()
@@ -238,14 +236,12 @@ async def serve_engine(
     port: int = 0,
     extra_ports: Mapping[str, int] | None = None,
 ) -> RunningEngine:
-    """Start a replica in this event loop. Port 0 takes a free one; so do further listeners that are not
-    given."""
+    """Start a replica in this event loop. Port 0 takes a free one, and so do listeners not named."""
     running = RunningEngine(options, host, {MAIN: port, **(extra_ports or {})})
     await running.listen()
     return running
 
 
 def engine_options(dialect: str, **changes: object) -> EngineOptions:
-    """The options of a dialect's real engine out of the box, with changes; raises KeyError for an unknown
-    dialect."""
+    """A real engine's options out of the box, with changes; raises KeyError for an unknown dialect."""
     return replace(dialect_class(dialect).defaults, **changes)  # type: ignore[arg-type]

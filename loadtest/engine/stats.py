@@ -1,5 +1,4 @@
-"""What an engine reports about itself: a snapshot of gauges and counters, and one record per step and per
-request."""
+"""What an engine reports about itself: a snapshot of it all, a record per step, a record per request."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,8 +8,7 @@ from loadtest.engine.sampling import FinishReason
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Gauges now and counters since start. All metric dialects are written from this and the two records
-    below."""
+    """Gauges now and counters since start."""
 
     running: int
     """Requests in the running batch."""

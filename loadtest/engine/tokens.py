@@ -62,8 +62,7 @@ def is_word(token_id: int) -> bool:
 
 
 def encode(text: str) -> list[int]:
-    """Text to token ids. `decode(encode(text), specials=True) == text` for every text that UTF-8 can
-    carry."""
+    """Text to token ids; `decode(..., specials=True)` gives the same text back."""
     ids: list[int] = []
     rest: list[str] = []
     for part in _SPLITTER.split(text):
@@ -89,8 +88,7 @@ def _encode_pieces(text: str, ids: list[int]) -> None:
 
 
 def token_bytes(token_id: int, *, specials: bool = False) -> bytes:
-    """The bytes of one token; a special token is empty unless `specials`. Raises ValueError for an
-    impossible id."""
+    """The bytes of one token, none of a special one unless `specials`; raises ValueError for no id."""
     if FIRST_WORD_ID <= token_id < END_WORD_ID:
         return WORDS[token_id - FIRST_WORD_ID].encode()
     if 0 <= token_id < FIRST_WORD_ID:

@@ -116,8 +116,7 @@ def prompt_ids(chat: ChatRequest) -> list[int]:
 
 
 def forced_text(chat: ChatRequest) -> str | None:
-    """What guided decoding makes the output be: a call's arguments or a document; None when the model is
-    free."""
+    """What guided decoding makes of the output: a call's arguments, a document; None if it is free."""
     if chat.forced_tool is not None:
         return tool_arguments(chat.forced_tool)
     return guided_text(schema_of(chat.response_format, chat.structured_outputs))
