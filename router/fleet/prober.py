@@ -26,6 +26,9 @@ JITTER = 0.1
 RETURN_S = 0.4
 """A replica that is down is asked at least this often, so that its return is seen within a second."""
 
+HASTE_S = 0.1
+"""However many requests fail at once, two probes of a replica begin at least this far apart."""
+
 
 class Finding(enum.Enum):
     """What one probe found."""
@@ -125,7 +128,8 @@ class ProbePost:
             begun = self._now()
             self._judge(await self._probe())
             spread = 1 + JITTER * self._prober.random.uniform(-1, 1)
-            await self._alarm.pause(max(0.0, begun + self._pace_s() * spread - self._now()))
+            passed_s = self._now() - begun
+            await self._alarm.pause(self._pace_s() * spread - passed_s, HASTE_S - passed_s)
 
     def _pace_s(self) -> float:
         interval_s = self._config.interval_s

@@ -176,8 +176,7 @@ class ScrapePost:
     async def _pause(self, seconds: float) -> None:
         """An alarm ends the pause, but not before the period is over."""
         least_s = self._read_at + self._scraper.config.interval_s * (1 - JITTER) - self._now()
-        await asyncio.sleep(max(0.0, min(least_s, seconds)))
-        await self._alarm.pause(max(0.0, seconds - max(0.0, least_s)))
+        await self._alarm.pause(seconds, least_s)
 
     async def _read(self) -> ReplicaLoad:
         """One reading. Raises `NoMetrics`."""

@@ -167,10 +167,13 @@ class Alarm:
         await self._rung.wait()
         self._rung.clear()
 
-    async def pause(self, seconds: float) -> None:
-        """Until it rings, but at most `seconds`."""
+    async def pause(self, seconds: float, least_s: float = 0.0) -> None:
+        """Until it rings, but at least `least_s` and at most `seconds`."""
+        least_s = max(0.0, min(least_s, seconds))
+        if least_s:
+            await asyncio.sleep(least_s)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(0.0, seconds - least_s)):
                 await self._rung.wait()
         except TimeoutError:
             return
