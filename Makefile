@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format bench lock clean
+.PHONY: demo test test-slow test-real-vllm lint format bench lock clean
 
 # ---- for users ----
 
@@ -14,6 +14,13 @@ test: $(VENV)/.test               ## the whole fast suite
 
 test-slow: $(VENV)/.test          ## what takes minutes
 	$(BIN)/python -m pytest -m slow
+
+test-real-vllm: $(VENV)/.test     ## against two real vLLM replicas on the CPU; the first run takes minutes and 3.5 GB
+	$(BIN)/python tests/real_vllm/environment.py --into .venv-vllm
+	$(BIN)/python -m pytest -m real_vllm tests/real_vllm
+
+bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second beside vllm-router, sglang-router, nginx
+	$(BIN)/turnout bench
 
 lint: $(VENV)/.test               ## format check, lint, types, import contracts
 	$(BIN)/ruff format --check .
