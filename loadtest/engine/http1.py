@@ -13,14 +13,18 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 def head(status: int, headers: Headers, *, keep_alive: bool) -> bytes:
     """Status line and header block; says so when the connection closes after the response."""
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = "Unknown"
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"HTTP/1.1 {status} {phrase(status)}", *(f"{name}: {value}" for name, value in headers)]
     if not keep_alive:
         lines.append("connection: close")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
 
 
 def date_header() -> tuple[str, str]:

@@ -71,7 +71,7 @@ class KvCache:
             self._references[block] += 1
 
     def take(self, count: int) -> list[int] | None:
-        """Hold `count` blocks with no content, evicting the least recently used; None if there are too few."""
+        """Hold `count` blocks without content, evicting the least recently used; None if too few."""
         if count > len(self._free):
             return None
         taken: list[int] = []

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +15,7 @@ from loadtest.engine.control import control_routes
 from loadtest.engine.core import EngineCore, EngineOptions
 from loadtest.engine.dialect import Dialect, Handler, Reply, Request, Routes, dialect_class
 from loadtest.engine.faults import Fault, FaultBook, Kind
-from loadtest.engine.http1 import Router
+from loadtest.engine.http1 import Router, phrase
 from loadtest.engine.request_log import RequestLog
 
 MAIN = "http"
@@ -173,7 +172,7 @@ class RunningEngine:
             return self._refusing(413, "length limit exceeded"), request, script
         found = self._routers[port].find(request.method, request.path)
         if isinstance(found, int):
-            return self._refusing(found, HTTPStatus(found).phrase), request, script
+            return self._refusing(found, phrase(found)), request, script
         handler, params = found
         return partial(self._authorized, handler), replace(request, params=params), script
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from loadtest.engine.dialect import Refusal, Response
+from loadtest.engine.http1 import phrase
 
 TYPES: Final = {
     400: "BadRequestError",
@@ -18,7 +19,7 @@ class VllmError(Refusal):
     def __init__(self, status: int, message: str, kind: str | None = None, param: str | None = None) -> None:
         self.status = status
         self.message = message
-        self.kind = kind or TYPES.get(status, HTTPStatus(status).phrase)
+        self.kind = kind or TYPES.get(status, phrase(status))
         self.param = param
         super().__init__(Response.of_json({"error": self.fields()}, status))
 
