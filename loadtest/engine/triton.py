@@ -24,6 +24,7 @@ from loadtest.engine.dialect import (
     StreamResponse,
     Traits,
 )
+from loadtest.engine.pending import Pending
 from loadtest.engine.sampling import Completion, Output, SamplingParams
 from loadtest.engine.tokens import encode
 from loadtest.engine.triton_answer import Events, Model, response
@@ -72,6 +73,7 @@ class TritonDialect:
         )
         self._meter = Meter(self._extra.queue_us, self._extra.metrics_interval_s)
         self._by_id: dict[str, Generation] = {}
+        self._pending = Pending()
         core.listeners.append(self._meter)
 
     @property
@@ -112,6 +114,8 @@ class TritonDialect:
         return None
 
     def error(self, status: int, message: str) -> Response:
+        if status == 500 and self._pending.failed(message):
+            message = wire.generation_failed(message)
         return Response(status, wire.error(message), wire.JSON)
 
     def unhealthy(self) -> Response:
@@ -129,11 +133,12 @@ class TritonDialect:
 
         def render(completions: tuple[Completion, ...]) -> Response:
             (completion,) = completions
-            self._check_whole(wanted, completion, generation)
+            self._check_whole(wanted, completion)
             last = Output((), "", completion.finish_reason, completion.stop_reason)
             body = response(self._model, wanted, generation, prefix + completion.text, last)
             return Response(200, body, wire.JSON, self._load_report(request))
 
+        self._pending.add((generation,))
         return GatheredResponse((generation,), render)
 
     async def _generate_stream(self, request: Request) -> Reply:
@@ -143,7 +148,12 @@ class TritonDialect:
         generation = self._submitted(wanted, streamed=True)
         events = Events(self._model, wanted, generation, self._echo(wanted))
         return StreamResponse(
-            (generation,), events, wire.EVENT_STREAM, self._load_report(request), head_with_first_output=True
+            (generation,),
+            events,
+            wire.EVENT_STREAM,
+            self._load_report(request),
+            head_with_first_output=True,
+            first_error_status=500,
         )
 
     def _decoded(self, request: Request) -> GenerateRequest:
@@ -170,7 +180,7 @@ class TritonDialect:
             self._meter.failed("REJECTED")
             raise Refusal(self.error(503, wire.QUEUE_FULL))
         if wanted.streaming and not self._extra.decoupled:
-            raise Refusal(self._first_error(500, f"Error generating request: {wire.NOT_DECOUPLED}", streamed))
+            raise Refusal(self._first_error(500, wire.generation_failed(wire.NOT_DECOUPLED), streamed))
         prompt = encode(wanted.text)
         room = self._options.max_model_len - len(prompt)
         longest = room if wanted.max_tokens is None else wanted.max_tokens
@@ -182,9 +192,7 @@ class TritonDialect:
         try:
             generation = self._core.submit(prompt, _sampling(wanted, longest))
         except (EngineDead, ValueError) as failure:
-            raise Refusal(
-                self._first_error(500, f"Error generating request: {failure}", streamed)
-            ) from failure
+            raise Refusal(self._first_error(500, wire.generation_failed(str(failure)), streamed)) from failure
         self._remember(wanted.request_id, generation)
         return generation
 
@@ -208,11 +216,9 @@ class TritonDialect:
             return Response(status, wire.event(wire.error(message)), wire.EVENT_STREAM)
         return self.error(status, message)
 
-    def _check_whole(self, wanted: GenerateRequest, completion: Completion, generation: Generation) -> None:
+    def _check_whole(self, wanted: GenerateRequest, completion: Completion) -> None:
         if completion.finish_reason == "abort":
             raise Refusal(self.error(400, wire.CANCELLED))
-        if completion.finish_reason == "error":
-            raise Refusal(self.error(500, f"Error generating request: {generation.error}"))
         if wanted.streaming and len(completion.token_ids) > 1:
             raise Refusal(self.error(200, wire.NOT_ONE_RESPONSE))
 
@@ -232,11 +238,11 @@ class TritonDialect:
         return Response(200, b"", None)
 
     async def _ready(self, _: Request) -> Reply:
-        return Response(200, b"", None)
+        return Response(200, b"", None) if self._core.alive else self.unhealthy()
 
     async def _model_ready(self, request: Request) -> Reply:
         self._check_model(request)
-        return Response(200, b"", None)
+        return Response(200, b"", None) if self._core.alive else self.error(400, wire.NOT_READY)
 
     async def _metadata(self, request: Request) -> Reply:
         self._check_model(request)

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from loadtest.engine.generation import Generation
 from loadtest.engine.sampling import FinishReason, Output
 from loadtest.engine.triton_request_wire import GenerateRequest
-from loadtest.engine.triton_wire import ENSEMBLE_EXTRAS, Layout, Outputs, answer, error, event
+from loadtest.engine.triton_wire import (
+    ENSEMBLE_EXTRAS,
+    Layout,
+    Outputs,
+    answer,
+    error,
+    event,
+    generation_failed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +101,4 @@ class Events:
         return ()
 
     def error(self, message: str) -> Sequence[bytes]:
-        return (event(error(f"Error generating request: {message}")),)
+        return (event(error(generation_failed(message))),)

@@ -27,6 +27,7 @@ NOT_ONE_RESPONSE: Final = (
 )
 NOT_DECOUPLED: Final = "Streaming is only supported in decoupled mode."
 QUEUE_FULL: Final = "Exceeds maximum queue size"
+NOT_READY: Final = "Model version not ready"
 NO_REQUEST_ID: Final = "A request id must be provided for request cancellation"
 
 ENSEMBLE_EXTRAS: Final[Outputs] = MappingProxyType(
@@ -72,6 +73,10 @@ def error(message: str) -> bytes:
     return msgspec.json.encode({"error": message})
 
 
+def generation_failed(what: str) -> str:
+    return f"Error generating request: {what}"
+
+
 def unknown_model(name: str) -> str:
     return f"Request for unknown model: '{name}' is not found"
 
@@ -82,8 +87,8 @@ def unknown_version(name: str, version: str) -> str:
 
 def too_long(prompt_tokens: int, max_tokens: int, limit: int) -> str:
     """Prompt and answer do not fit into the model's context together."""
-    return (
-        f"Error generating request: The sum of prompt length ({prompt_tokens}) and max_tokens ({max_tokens}) "
+    return generation_failed(
+        f"The sum of prompt length ({prompt_tokens}) and max_tokens ({max_tokens}) "
         f"should not exceed max_seq_len ({limit})"
     )
 
