@@ -13,7 +13,7 @@ from jinja2 import Template, TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from router.api.errors import RequestError
+from router.api.errors import EndpointNotSupported, RequestError
 
 _TEXT_PARTS: Final = ("text", "input_text")
 
@@ -66,7 +66,7 @@ def _plain(message: Any) -> dict[str, Any]:
 def _text_of(part: Any) -> str:
     if isinstance(part, dict) and part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise RequestError("this model takes text only", param="messages")
+    raise EndpointNotSupported("Triton's generate takes text only.", param="messages")
 
 
 def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:

@@ -118,7 +118,7 @@ def _complaint_of(content_type: str, body: bytes) -> Complaint:
         body = event.data
     try:
         members = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         is_text = not content_type or content_type.startswith("text/plain")
         return Complaint(body.decode(errors="replace") if is_text else "")
     if isinstance(members, dict):

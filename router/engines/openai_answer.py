@@ -22,10 +22,16 @@ def read_openai_answer(
 ) -> Answer | Failure:
     """The answer in the client's words, or the failure that a 200 hides."""
     try:
-        members = msgspec.json.decode(body, type=_Members)
-        errors = {name: _value(members, name) for name in _ERROR_MEMBERS if name in members}
+        return _read(request, body, kind, public_name, infers_tool_calls=infers_tool_calls)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return malformed("an answer that is not a JSON object")
+
+
+def _read(
+    request: InferenceRequest, body: bytes, kind: str, public_name: str, *, infers_tool_calls: bool
+) -> Answer | Failure:
+    members = msgspec.json.decode(body, type=_Members)
+    errors = {name: _value(members, name) for name in _ERROR_MEMBERS if name in members}
     if is_error(errors):
         return read_error_event(kind, errors)
     finish = _finish(request, members, infers_tool_calls=infers_tool_calls)
@@ -44,6 +50,11 @@ def _value(members: _Members, name: str) -> Any:
     return None if raw is None else msgspec.json.decode(raw)
 
 
+def _word(members: _Members, name: str) -> str | None:
+    value = _value(members, name)
+    return value if isinstance(value, str) else None
+
+
 def _finish(
     request: InferenceRequest, members: _Members, *, infers_tool_calls: bool
 ) -> tuple[str | None, dict[str, Any]] | Failure:
@@ -54,9 +65,9 @@ def _finish(
             finish[1]["id"] = minted_id(request)
         return finish
     if request.endpoint is Endpoint.RESPONSES:
-        status = _value(members, "status")
+        status = _word(members, "status")
         return unfinished(status) if status in _BROKEN_RESPONSES else (status, {})
-    return _value(members, "stop_reason"), {}
+    return _word(members, "stop_reason"), {}
 
 
 def _finish_of_choices(
@@ -73,7 +84,7 @@ def _finish_of_choices(
         said = choice.get("finish_reason")
         reason = FINISH_REASONS.get(said) if isinstance(said, str) else None
         if reason is None:
-            return unfinished(said or None)
+            return unfinished(said if isinstance(said, str) and said else None)
         message = choice.get("message")
         if infers_tool_calls and reason == "stop" and isinstance(message, dict) and message.get("tool_calls"):
             reason = "tool_calls"

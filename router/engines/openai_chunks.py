@@ -198,8 +198,8 @@ class Chunks:
         """Clients join the strings of a call's pieces, so its id may come once only (TGI repeats it)."""
         if not isinstance(call, dict):
             return
-        function = call.get("function")
-        key = (index, call.get("index", 0))
+        function, number = call.get("function"), call.get("index")
+        key = (index, number if isinstance(number, int) else 0)
         if key in self._calls and not (isinstance(function, dict) and function.get("name")):
             chunk.drop(call, "id")
             chunk.drop(call, "type")

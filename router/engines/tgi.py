@@ -27,7 +27,7 @@ class Tgi:
     kind: str = "tgi"
     offers: frozenset[str] = frozenset({
         "chat", "completions", "generate", "tokenize", "logprobs", "tools", "tool_choice_required",
-        "json_schema", "images",
+        "json_schema",
     })  # fmt: skip
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:

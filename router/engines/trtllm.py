@@ -47,7 +47,7 @@ class Trtllm:
     kind: str = "trtllm"
     offers: frozenset[str] = frozenset({
         "chat", "completions", "responses", "messages", "n", "best_of", "logprobs", "echo", "logit_bias",
-        "tools", "json_object", "json_schema", "token_prompt", "batch_prompt", "images",
+        "tools", "json_object", "json_schema", "token_prompt", "batch_prompt",
     })  # fmt: skip
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:

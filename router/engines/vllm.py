@@ -20,7 +20,7 @@ class Vllm:
     offers: frozenset[str] = frozenset({
         "chat", "completions", "embeddings", "responses", "messages", "tokenize", "detokenize", "rerank",
         "score", "n", "logprobs", "prompt_logprobs", "echo", "suffix", "logit_bias", "tools",
-        "tool_choice_required", "json_object", "json_schema", "token_prompt", "batch_prompt", "images",
+        "tool_choice_required", "json_object", "json_schema", "token_prompt", "batch_prompt",
     })  # fmt: skip
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
