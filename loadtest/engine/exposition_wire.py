@@ -4,6 +4,7 @@ Three exporters, three habits: Rust's `metrics-exporter-prometheus` (TGI), Pytho
 (trtllm-serve) and prometheus-cpp (Triton). A family exists only once something was recorded in it.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -160,7 +161,7 @@ class Registry:
         tally = series.setdefault(key, _Tally([0] * (len(bounds) + 1)))
         assert isinstance(tally, _Tally), f"{name} is no histogram"
         tally.total += value
-        tally.counts[next((i for i, bound in enumerate(bounds) if value <= bound), len(bounds))] += 1
+        tally.counts[bisect_left(bounds, value)] += 1
 
     def families(self) -> tuple[Family, ...]:
         """What was recorded so far."""

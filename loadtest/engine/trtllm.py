@@ -33,7 +33,7 @@ class TrtllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_records: int = 1000
     """Iteration and perf records kept until they are read."""
     metrics_patience_s: float = 2.0
-    """Seconds that `/metrics` waits for a first record."""
+    """Seconds that `/metrics` waits for a first record; older servers wait for events, too."""
     event_buffer_max_size: int = 16_384
     """KV cache events kept until they are read; 0: none at all."""
     auto_calls: bool = False
@@ -176,4 +176,9 @@ class TrtllmDialect:
         return Response.of_json(self._telemetry.perf_records() if self._extra.return_perf_metrics else [])
 
     async def _kv_cache_events(self, _: Request) -> Reply:
-        return Response.of_json(self._events.drain())
+        """Older servers wait when there is nothing."""
+        events = self._events.drain()
+        if not events and self._extra.snapshot == "old":
+            await asyncio.sleep(self._extra.metrics_patience_s)
+            events = self._events.drain()
+        return Response.of_json(events)
