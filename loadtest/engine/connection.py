@@ -148,9 +148,13 @@ class Connection(asyncio.Protocol):
         return self._exchange is None
 
     def close(self) -> None:
-        """Close, sending what is unsent."""
+        """Close, sending what is unsent; an answer that is under way is cut."""
+        if self._exchange is not None:
+            self._exchange.cut()
         self._transport.close()
 
     def reset(self) -> None:
         """Reset, as the kernel does for a process that died."""
+        if self._exchange is not None:
+            self._exchange.cut()
         self._outlet.reset()

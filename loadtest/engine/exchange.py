@@ -133,9 +133,8 @@ class Exchange:
         if self.over or not data:
             return
         self.written_s = time.monotonic()
-        if self.record.first_byte_s is None:
+        if self.outlet.write(data) and self.record.first_byte_s is None:
             self.record.first_byte_s = self.written_s
-        self.outlet.write(data)
 
     def complete(self) -> None:
         """The answer is whole; the connection is used again if both sides like."""

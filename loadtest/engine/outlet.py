@@ -16,13 +16,14 @@ class Outlet:
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
 
-    def write(self, data: bytes) -> None:
-        """Send, or keep while held or dripping."""
+    def write(self, data: bytes) -> bool:
+        """Send, or keep while held or dripping; whether it went out at once."""
         if self._blocked:
             self._kept += data
-            return
-        if not self._closing and not self._transport.is_closing():
+        elif not self._closing and not self._transport.is_closing():
             self._transport.write(data)
+            return True
+        return False
 
     def hold(self, duration_s: float | None) -> None:
         """Keep everything from now on; after `duration_s`, if given, send it all."""
