@@ -36,7 +36,7 @@ def usage_changes(request: InferenceRequest) -> dict[str, Any]:
     if not request.stream or request.endpoint not in (Endpoint.CHAT, Endpoint.COMPLETIONS):
         return {}
     options = stream_options(request)
-    if options.get("include_usage") is True:
+    if options.get("include_usage"):
         return {}
     return {"stream_options": {**options, "include_usage": True}}
 

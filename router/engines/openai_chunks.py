@@ -36,9 +36,9 @@ class Chunk:
     carries: bool = False
     """It holds content, a tool call or a finish reason."""
     eventful: bool = False
-    """It did more than add text to one choice: the next one may have to be treated otherwise."""
+    """It did more than add text: one that differs in its text alone may have to be treated otherwise."""
     text_member: str = ""
-    """Which member holds its only text."""
+    """Which member holds its text, the last if there are several."""
     text: str = ""
 
     def put(self, where: dict[str, Any], name: str, value: Any) -> None:
@@ -110,7 +110,6 @@ class Chunks:
                 return malformed("a choice of a chunk")
             if failure := self._choice(chunk, choice):
                 return failure
-        chunk.eventful |= len(choices) != 1
         return chunk if self._usage(chunk) else None
 
     def made(self, **choice: Any) -> dict[str, Any]:
@@ -175,7 +174,6 @@ class Chunks:
         for name in _TEXT_MEMBERS:
             text = holder.get(name)
             if text and isinstance(text, str):
-                chunk.eventful |= bool(chunk.text)
                 chunk.text_member, chunk.text = name, text
         if not chunk.carries:
             chunk.carries = bool(chunk.text or choice.get("token_ids") or (self._has_delta and _says(holder)))

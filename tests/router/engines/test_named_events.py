@@ -129,6 +129,13 @@ def test_comments_and_odd_lines_do_not_matter() -> None:
         assert read(_reader(), pieces).out == DELTA + STOP
 
 
+def test_other_fields_of_an_event_are_dropped() -> None:
+    """`id:` would make browsers reconnect, and old OpenAI clients stumble over comments."""
+    reader = _reader()
+    reader.feed(DELTA)
+    assert reader.feed(DELTA.replace(b"\ndata", b"\nid: 7\ndata")) == DELTA
+
+
 def test_an_event_without_a_name_keeps_none() -> None:
     """Its type stands in its data."""
     data = b'data: {"type":"response.output_text.delta","delta":"x"}\n\n'

@@ -154,6 +154,7 @@ def test_the_quiet_way_and_the_long_way_say_the_same(texts: list[str], cuts: lis
         long_way._form = None
         out += long_way.feed(frame + b"\n\n")
     assert seen.out == out
+    assert seen.pieces == long_way.pieces
     assert seen.done
     assert _texts(seen.out) == "".join(texts)
 
@@ -438,6 +439,37 @@ def test_an_error_event_is_an_error_whatever_it_holds() -> None:
     """`event: error` with an object of unknown shape."""
     seen = _read(frames(delta_chunk("Hi")) + b'event: error\ndata: {"why":"?"}\n\n')
     assert seen.failure == ("upstream_error", "The replica failed.", True, False)
+
+
+def test_an_event_name_in_a_piece_of_its_own_is_not_lost() -> None:
+    """A frame that looks quiet may be the second half of one that is not."""
+    pieces = [frames(delta_chunk("a"), delta_chunk("b")), b"event: error\n", frames(delta_chunk("c"))]
+    seen = read(_reader(), pieces)
+    assert seen.failure is not None
+    assert _texts(seen.out) == "ab"
+
+
+def test_nothing_comes_after_a_failure() -> None:
+    """Not even frames that look like the ones before it."""
+    reader = _reader()
+    reader.feed(frames(delta_chunk("a"), delta_chunk("b"), {"error": "no"}))
+    assert reader.feed(frames(delta_chunk("c"))) == b""
+    assert reader.end() == b""
+    assert not reader.done
+
+
+def test_two_texts_in_one_chunk_are_both_kept() -> None:
+    """Reasoning that ends where the answer begins, two choices at once."""
+    both = delta_chunk("b")
+    both["choices"][0]["delta"]["reasoning"] = "r"
+    two = delta_chunk("x")
+    two["choices"].append({"index": 1, "delta": {"content": "y"}, "finish_reason": None})
+    data = frames(both, both, two, two)
+    chunks = _chunks(read(_reader(), [frames(delta_chunk("a")), data], ends=False).out)
+    assert [choice["delta"] for chunk in chunks[1:] for choice in chunk["choices"]] == [
+        *[{"content": "b", "reasoning": "r"}] * 2,
+        *[{"content": "x"}, {"content": "y"}] * 2,
+    ]
 
 
 def test_an_error_message_as_text_is_text() -> None:

@@ -76,6 +76,7 @@ def test_cut_frames_and_other_frames_are_not_quiet() -> None:
         frame.replace(b'"a"', b'"b"'),
         frame.replace(b"\n\n", b"\r\n\r\n"),
         HEAD + b"Hi\\" + TAIL,
+        HEAD + b"Hi\\" + TAIL + HEAD + b"nHi" + TAIL,
         HEAD + b'Hi","more":"' + TAIL,
         HEAD + TAIL[1:],
         b"",

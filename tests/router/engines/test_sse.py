@@ -16,8 +16,9 @@ BYTES = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-def _frames(pieces: list[bytes]) -> list[bytes]:
+def _frames(pieces: list[bytes], opening: bytes = b"") -> list[bytes]:
     splitter = FrameSplitter()
+    splitter.feed(opening)
     return [frame for piece in pieces for frame in splitter.feed(piece)] + splitter.end()
 
 
@@ -33,6 +34,9 @@ def test_frames_do_not_depend_on_where_the_pieces_break(data: bytes, cuts: list[
     whole = _frames([data])
     assert _frames(_split(data, cuts)) == whole
     assert _frames([bytes([byte]) for byte in data]) == whole
+    later = _frames([data], b"data: 0\n\n")
+    assert _frames(_split(data, cuts), b"data: 0\n\n") == later
+    assert _frames([bytes([byte]) for byte in data], b"data: 0\n\n") == later
 
 
 @settings(deadline=None)
@@ -93,6 +97,20 @@ def test_events_are_those_of_the_standard(text: str) -> None:
 def test_one_frame_is_one_event_or_none(frame: bytes, event: Event | None) -> None:
     """The fields that matter, and those that do not."""
     assert read_event(frame) == event
+
+
+def test_a_byte_order_mark_opens_a_stream_and_nothing_else() -> None:
+    """Cut off the first frame, kept in any other."""
+    marked = b"\xef\xbb\xbfdata: 1\n\n"
+    assert _frames([marked, marked]) == [b"data: 1", b"\xef\xbb\xbfdata: 1"]
+
+
+@pytest.mark.parametrize("data", [b"data: 1\n\n\n", b"\n\n\n\n", b"data: 1\n\n\n\n\n", b"\ndata: 1\n\n"])
+def test_too_many_blank_lines_are_no_frames(data: bytes) -> None:
+    """Wherever in the stream they are, however they arrive."""
+    one_by_one = _frames([bytes([byte]) for byte in data], b"data: 0\n\n")
+    assert _frames([data], b"data: 0\n\n") == one_by_one
+    assert b"" not in one_by_one
 
 
 def test_a_frame_over_the_limit_ends_it() -> None:
