@@ -229,6 +229,33 @@ def test_a_pipe_that_is_read_again_gets_whole_lines() -> None:
         os.close(writer)
 
 
+def test_workers_that_share_a_pipe_do_not_mix_their_lines() -> None:
+    """Two writers and a slow reader: every line arrives whole."""
+    reader, writer = os.pipe()
+
+    async def run() -> None:
+        logs = [AccessLog(Stream(writer), flush_s=0.001) for _ in range(2)]
+        for i in range(1000):
+            for log in logs:
+                log(FINISHED)
+            if i % 100 == 0:
+                await asyncio.sleep(0.002)
+        received = bytearray()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(reader, lambda: received.extend(os.read(reader, 5000)))
+        await until(lambda: received.count(b"\n") == 2000)
+        loop.remove_reader(reader)
+        for log in logs:
+            await log.close()
+        assert all(json.loads(line)["request_id"] == "r-1" for line in received.splitlines())
+
+    try:
+        asyncio.run(run())
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_a_pipe_in_non_blocking_mode_works_too() -> None:
     """Standard output may be set non-blocking by another process that shares it."""
     reader, writer = os.pipe()

@@ -176,6 +176,14 @@ def test_a_request_that_was_refused_early_counts_without_names() -> None:
     assert value(metrics, "turnout_time_to_first_token_seconds_count", model="", version="", engine="") == 0
 
 
+def test_a_known_model_without_a_version_keeps_its_name() -> None:
+    """A request that was refused before a version was chosen counts for its model."""
+    metrics = router_metrics()
+    metrics(replace(FINISHED, version="", engine="", outcome="queue_full"))
+    labels = {"model": "m", "version": "", "engine": "", "outcome": "queue_full"}
+    assert value(metrics, "turnout_requests_total", **labels) == 1
+
+
 @pytest.mark.parametrize("field", ["model", "path", "request_id", "replica", "finish_reason", "error"])
 def test_what_clients_send_never_adds_a_series(field: str) -> None:
     """Ten thousand different names leave the number of series where it was."""
