@@ -12,6 +12,8 @@ import msgspec
 
 _DEPTH: Final = 8
 """Below this, optional parts of recursive schemas are left out."""
+_DEEPEST: Final = 64
+"""Below this nothing is written: only a schema that no document fits goes so deep."""
 
 
 def schema_of(
@@ -54,7 +56,7 @@ def tool_arguments(function: Mapping[str, Any]) -> str:
 
 def example(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
     """A value that is valid for the schema."""
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return None
     root = schema if root is None else root
     if "$ref" in schema:
@@ -75,6 +77,7 @@ def _by_type(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> 
         return _object(schema, root, depth)
     if kind == "array":
         items = max(schema.get("minItems", 0), 1 if depth < _DEPTH else 0)
+        items = min(items, schema.get("maxItems", items))
         return [example(schema.get("items", {"type": "string"}), root, depth + 1) for _ in range(items)]
     if kind in ("integer", "number"):
         return _number(schema, kind)
