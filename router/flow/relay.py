@@ -88,9 +88,9 @@ class Relay(ABC):
 
     # ---- the upstream connection ----
 
-    def head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         self._status = status
-        self._content_type = headers.get("content-type", "")
+        self._content_type = headers.get(b"content-type", b"").decode("latin-1")
 
     def data(self, data: bytes) -> None:
         if self._status == 200:
@@ -262,7 +262,7 @@ class StreamRelay(Relay):
         self.deadline = min(monotonic() + self.limits.first_token_s, self.call.deadline)
         super().launch(connection, request)
 
-    def head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         super().head(status, headers)
         if status == 200 and not self._content_type.startswith("text/event-stream"):
             self.fail(

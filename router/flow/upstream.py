@@ -19,6 +19,7 @@ from router.api.errors import UpstreamError, UpstreamProtocol, UpstreamReset
 
 _MAX_INTERIM_ANSWERS = 8
 _MAX_HEADERS = 128
+_FRAMING = (b"content-length", b"transfer-encoding")
 READ_BYTES = 65536
 """The most that one read takes from a replica."""
 
@@ -26,7 +27,7 @@ READ_BYTES = 65536
 class Receiver(Protocol):
     """Takes one answer, synchronously, as it arrives. After `complete` or `broken` comes nothing more."""
 
-    def head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Status and headers (lower-case names)."""
         ...
 
@@ -74,11 +75,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
-        self._headers: dict[str, str] = {}
+        self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._head_bytes = 0
         self._fields = 0
-        self._field_bytes = 0
         self._interim = 0
         self._in_head = True
         # A body with neither length nor chunks ends where the connection does.
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiver = receiver
         self._in_head = True
         self._until_close = False
-        self._head_bytes = self._fields = self._field_bytes = 0
+        self._head_bytes = self._fields = 0
         self._interim = 0
         self.silent = True
         if self._transport is None or self._transport.is_closing():
@@ -181,26 +181,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
-        self._field_bytes += len(name) + len(value) + 4
-        if self._fields > _MAX_HEADERS or self._field_bytes > self._upstream.max_head_bytes:
-            raise UpstreamProtocol("the replica's response head is too large")
-        key = name.decode("latin-1").lower()
-        if key in ("content-length", "transfer-encoding") and (
-            "content-length" in self._headers or "transfer-encoding" in self._headers
-        ):
+        if self._fields > _MAX_HEADERS:
+            raise UpstreamProtocol("the replica's response head has too many fields")
+        name = name.lower()
+        if name in _FRAMING and (b"content-length" in self._headers or b"transfer-encoding" in self._headers):
             raise UpstreamProtocol("the replica's answer has contradictory framing")
-        self._headers[key] = value.decode("latin-1")
+        self._headers[name] = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        headers, self._headers = self._headers, {}
+        if sum(map(len, headers.values())) > self._upstream.max_head_bytes:
+            raise UpstreamProtocol("the replica's response head is too large")
         if status < 200:
             self._interim += 1
             if status == 101 or self._interim > _MAX_INTERIM_ANSWERS:
                 raise UpstreamProtocol("the replica sent an unexpected interim answer")
             return
         self._in_head = False
-        headers, self._headers = self._headers, {}
-        self._until_close = "content-length" not in headers and "transfer-encoding" not in headers
+        self._until_close = b"content-length" not in headers and b"transfer-encoding" not in headers
         if self._receiver is not None:
             self._receiver.head(status, headers)
 
@@ -209,7 +208,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_complete(self) -> None:
         if self._in_head:
-            self._headers = {}
             return
         # Read here: after feed_data has returned the parser says no.
         self._keep_alive = self._parser.should_keep_alive()

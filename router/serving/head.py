@@ -1,10 +1,11 @@
 """The head of a request, strictly: what it says of framing is said once, plainly, or not believed.
 
-The grammar is llhttp's with every leniency off; on top of it stand the rules that keep two parsers
-from disagreeing about where a message ends (RFC 9112, sections 6.1 to 6.3).
+The grammar is that of RFC 9112 without what it lets a lenient server forgive; on top of it stand the
+rules that keep two parsers from disagreeing about where a message ends (sections 6.1 to 6.3).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httptools
@@ -12,7 +13,12 @@ import msgspec
 
 from router.api.errors import BodyTooLarge, HeadersTooLarge, RequestError
 
-_ONCE = frozenset({"content-length", "transfer-encoding", "host", "authorization", "content-type"})
+_ONCE = ("content-length", "transfer-encoding", "host", "authorization", "content-type")
+_FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n"
+_HEAD = re.compile(rf"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n((?:{_FIELD})*)\r\n")
+_FIELDS = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_CHUNKED_HEAD = b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +35,13 @@ class Budget:
 
 
 class Head(msgspec.Struct, frozen=True):
-    """A request's head. `headers` have lower-case names; `chunked` reads the body where it has no length."""
+    """A request's head. `headers` have lower-case names; `chunked`: the body has no length, but chunks."""
 
-    method: bytes
-    path: bytes
+    method: str
+    path: str
     headers: Mapping[str, str]
     length: int
-    chunked: "ChunkedBody | None"
+    chunked: bool
     keep_alive: bool
     expects_continue: bool
     http_1_0: bool
@@ -47,102 +53,65 @@ def read_head(data: bytes, budget: Budget) -> Head:
     Raises `RequestError` for what is malformed or framed ambiguously, `HeadersTooLarge` and
     `BodyTooLarge` for what passes the budget.
     """
-    if data.partition(b"\r\n")[0].count(b" ") != 2:
-        raise RequestError(
-            "the request line must be a method, a target and a version, one space between them"
-        )
-    reader = _HeadReader(budget.max_headers)
-    parser = httptools.HttpRequestParser(reader)
-    try:
-        parser.feed_data(data)
-    except httptools.HttpParserUpgrade:
-        raise RequestError("this server does not switch protocols") from None
-    except httptools.HttpParserError as error:
-        if isinstance(error.__context__, (RequestError, HeadersTooLarge)):
-            raise error.__context__ from None
-        raise RequestError("the request is not well-formed HTTP/1.1") from None
-    headers = reader.headers
-    if not reader.complete or parser.get_http_version() not in ("1.1", "1.0"):
+    match = _HEAD.fullmatch(data.decode("latin-1"))
+    if match is None:
         raise RequestError("the request is not well-formed HTTP/1.1")
-    if "host" not in headers and parser.get_http_version() == "1.1":
+    method, target, minor, lines = match.groups()
+    fields = _FIELDS.findall(lines)
+    if len(fields) > budget.max_headers:
+        raise HeadersTooLarge(f"the request has more than {budget.max_headers} header fields")
+    headers = {name.lower(): value.rstrip(" \t") for name, value in fields}
+    if len(headers) != len(fields):
+        _require_once(fields)
+    if "host" not in headers and minor == "1":
         raise RequestError("the request lacks its Host header")
-    length = _length(headers, budget)
-    chunked = ChunkedBody(parser, reader, budget) if "transfer-encoding" in headers else None
+    chunked = "transfer-encoding" in headers
     return Head(
-        method=parser.get_method(),
-        path=reader.url.partition(b"?")[0],
-        headers=headers,
-        length=length,
-        chunked=chunked,
-        keep_alive=parser.should_keep_alive(),
-        expects_continue=headers.get("expect", "").lower() == "100-continue",
-        http_1_0=parser.get_http_version() == "1.0",
+        method,
+        target.partition("?")[0],
+        headers,
+        _length(headers, budget, chunked=chunked),
+        chunked,
+        minor == "1" and "close" not in headers.get("connection", "").lower(),
+        headers.get("expect", "").lower() == "100-continue",
+        minor == "0",
     )
 
 
-def _length(headers: Mapping[str, str], budget: Budget) -> int:
-    coding = headers.get("transfer-encoding")
+def _require_once(fields: Sequence[tuple[str, str]]) -> None:
+    names = [name.lower() for name, _ in fields]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise RequestError(f"the header {name} stands twice in the request")
+
+
+def _length(headers: Mapping[str, str], budget: Budget, *, chunked: bool) -> int:
     given = headers.get("content-length")
-    if coding is not None:
-        if given is not None or coding.lower() != "chunked":
+    if chunked:
+        if given is not None or headers["transfer-encoding"].lower() != "chunked":
             raise RequestError("the body's framing is ambiguous: send either a content-length or chunks")
         return 0
     if given is None:
         return 0
-    if not (given.isascii() and given.isdigit() and len(given) < 19):
+    if _DIGITS.fullmatch(given) is None:
         raise RequestError("content-length must be a plain number")
     if int(given) > budget.max_body_bytes:
         raise BodyTooLarge(f"the request body is larger than {budget.max_body_bytes} bytes")
     return int(given)
 
 
-class _HeadReader:
-    """Collects what the parser finds; also the body of a chunked message."""
-
-    def __init__(self, max_headers: int) -> None:
-        self._max_headers = max_headers
-        self._fields = 0
-        self.url = b""
-        self.headers: dict[str, str] = {}
-        self.complete = False
-        self.message_complete = False
-        self.parts: list[bytes] = []
-        self.size = 0
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.complete:
-            return  # a trailer: dropped
-        self._fields += 1
-        if self._fields > self._max_headers:
-            raise HeadersTooLarge(f"the request has more than {self._max_headers} header fields")
-        key = name.decode("latin-1").lower()
-        if key in _ONCE and key in self.headers:
-            raise RequestError(f"the header {key} stands twice in the request")
-        self.headers[key] = value.strip(b" \t").decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-    def on_body(self, data: bytes) -> None:
-        self.parts.append(data)
-        self.size += len(data)
-
-    def on_message_complete(self) -> None:
-        self.message_complete = True
-
-
 class ChunkedBody:
-    """The rest of a message whose body comes in chunks."""
+    """A body that comes in chunks. Their framing is llhttp's business, with every leniency off."""
 
-    def __init__(self, parser: httptools.HttpRequestParser, reader: _HeadReader, budget: Budget) -> None:
-        self._parser = parser
-        self._reader = reader
+    def __init__(self, budget: Budget) -> None:
         self._max_body_bytes = budget.max_body_bytes
         self._max_wire_bytes = 2 * budget.max_body_bytes + 65536
         self._wire_bytes = 0
+        self._size = 0
+        self._parts: list[bytes] = []
+        self._complete = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(_CHUNKED_HEAD)
 
     def feed(self, data: bytes) -> bool:
         """Whether the body is complete. Raises `RequestError` or `BodyTooLarge`."""
@@ -150,12 +119,21 @@ class ChunkedBody:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            if not self._reader.message_complete:
+            if not self._complete:
                 raise RequestError("the request body's chunks are malformed") from None
-        if self._reader.size > self._max_body_bytes or self._wire_bytes > self._max_wire_bytes:
+        if self._size > self._max_body_bytes or self._wire_bytes > self._max_wire_bytes:
             raise BodyTooLarge(f"the request body is larger than {self._max_body_bytes} bytes")
-        return self._reader.message_complete
+        return self._complete
 
     @property
     def body(self) -> bytes:
-        return b"".join(self._reader.parts)
+        return b"".join(self._parts)
+
+    # ---- httptools ----
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+
+    def on_message_complete(self) -> None:
+        self._complete = True

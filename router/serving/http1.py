@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from router.api.errors import BodyTimeout, HeadersTooLarge, RequestError, TurnoutError
 from router.flow.exchange import Exchange, Header
-from router.serving.head import Budget, Head, read_head
+from router.serving.head import Budget, ChunkedBody, Head, read_head
 
 Serve = Callable[[Exchange], None]
 """Takes an exchange and sees to it that it is answered."""
@@ -25,6 +25,7 @@ _REASONS = {
     504: b"Gateway Timeout",
 }  # fmt: skip
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
+_NO_HEAD = Head("POST", "/", {}, 0, chunked=False, keep_alive=False, expects_continue=False, http_1_0=False)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -55,6 +56,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._head: Head | None = None
+        self._chunks: ChunkedBody | None = None
         self._exchange: Http1Exchange | None = None
         self._reading_paused = False
         self._closing = False
@@ -143,23 +145,24 @@ class HttpConnection(asyncio.Protocol):
         head = read_head(bytes(buffer[: end + 4]), budget)
         del buffer[: end + 4]
         self._head = head
+        self._chunks = ChunkedBody(budget) if head.chunked else None
         self.deadline = monotonic() + budget.body_timeout_s
         if head.expects_continue and self._transport is not None and not buffer:
             self._transport.write(_CONTINUE)
 
     def _read_body(self, head: Head) -> None:
         buffer = self._buffer
-        if head.chunked is None:
+        if self._chunks is None:
             if len(buffer) < head.length:
                 return
             body = bytes(buffer) if len(buffer) == head.length else bytes(buffer[: head.length])
             del buffer[: head.length]
         else:
-            done = head.chunked.feed(bytes(buffer))
+            done = self._chunks.feed(bytes(buffer))
             buffer.clear()
             if not done:
                 return
-            body = head.chunked.body
+            body = self._chunks.body
             self._closing = True  # where the next message begins is not known
         self._head = None
         self.deadline = float("inf")
@@ -222,9 +225,7 @@ class HttpConnection(asyncio.Protocol):
         self._closing = True
         self._buffer.clear()
         self.deadline = float("inf")
-        head = self._head or Head(
-            b"POST", b"/", {}, 0, None, keep_alive=False, expects_continue=False, http_1_0=False
-        )
+        head = self._head or _NO_HEAD
         self._head = None
         self._exchange = Http1Exchange(self, self._host, head, b"")
         self._host.refuse(self._exchange, error)
@@ -261,8 +262,8 @@ class Http1Exchange:
         self._pending = b""
         self._chunked = False
         self._http_1_0 = head.http_1_0
-        self.method = head.method.decode("ascii")
-        self.path = head.path.decode("latin-1")
+        self.method = head.method
+        self.path = head.path
         self.headers = head.headers
         self.body = body
         self.received_at = monotonic()

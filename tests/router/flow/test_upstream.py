@@ -15,12 +15,12 @@ class Collected:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.over = asyncio.Event()
         self.error: UpstreamError | None = None
 
-    def head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         assert self.status == 0
         self.status, self.headers = status, headers
 
@@ -153,7 +153,7 @@ def test_an_interim_answer_is_skipped() -> None:
         for _ in range(2):
             collected, _connection = await post(upstream)
             assert (collected.status, collected.body, collected.error) == (200, b"ok", None)
-            assert "link" not in collected.headers
+            assert b"link" not in collected.headers
 
     against(always(data), test)
 

@@ -22,13 +22,13 @@ def post(body: bytes = CHAT, *, path: bytes = b"/v1/chat/completions", headers: 
 
 
 async def echo_replica(connection: PeerConnection) -> None:
-    """Answers every inference POST with a completion, everything else with 404."""
+    """Answers every inference POST with a completion, everything else with 200."""
     while True:
         head, _body = await connection.request()
         if head.startswith(b"POST "):
             await connection.send(answer(COMPLETE))
         else:
-            await connection.send(answer(b"", status=b"404 Not Found"))
+            await connection.send(answer(b""))
 
 
 class Client:
@@ -83,7 +83,6 @@ def through(
         async with scripted_peer(script) as peer:
             text = config_text(f'url = "{peer.url}", engine = "vllm"', server=server, more=more)
             async with running_router(text) as running:
-
                 clients: list[Client] = []
 
                 async def connect() -> Client:
