@@ -12,7 +12,8 @@ from router.api.request import Endpoint, Usage
 from router.engines.engine import Failure
 from router.engines.failures import is_error, malformed, read_error_event, unfinished
 from router.engines.openai_words import read_usage
-from router.engines.sse import DONE, MAX_FRAME_BYTES, FrameSplitter, frame_of, read_event, read_object
+from router.engines.opening import Opening
+from router.engines.sse import DONE, FrameSplitter, frame_of, read_event, read_object
 
 NAMED_EVENTS: Final = frozenset({Endpoint.RESPONSES, Endpoint.MESSAGES})
 
@@ -32,18 +33,21 @@ class NamedEventStream:
     kind: str
     public_name: str
 
-    started: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
     failure: Failure | None = field(default=None, init=False)
     usage: Usage | None = field(default=None, init=False)
     finish_reason: str | None = field(default=None, init=False)
     pieces: int = field(default=0, init=False)
     _splitter: FrameSplitter = field(default_factory=FrameSplitter, init=False)
-    _held: bytearray = field(default_factory=bytearray, init=False)
+    _opening: Opening = field(default_factory=Opening, init=False)
     _usage_members: dict[str, Any] = field(default_factory=dict, init=False)
 
+    @property
+    def started(self) -> bool:
+        return self._opening.passed
+
     def feed(self, data: bytes) -> bytes:
-        if self.started and not self._is_over and not self._splitter.carry and self._is_quiet(data):
+        if self._opening.passed and not self._is_over and not self._splitter.carry and self._is_quiet(data):
             self.pieces += _deltas(data)
             return data
         return self._read(self._splitter.feed(data))
@@ -82,7 +86,7 @@ class NamedEventStream:
 
     def _frame(self, frame: bytes) -> bytes:
         whole = frame + b"\n\n"
-        if self.started and self._is_quiet(whole):
+        if self._opening.passed and self._is_quiet(whole):
             self.pieces += _deltas(whole)
             return whole
         event = read_event(frame)
@@ -100,7 +104,7 @@ class NamedEventStream:
             self.done = True
         out = (b"event: %b\n" % name.encode() if name else b"") + frame_of(data)
         self.pieces += _deltas(out)
-        return self._release(out, carries=self.done or name.endswith("delta"))
+        return self._opening.release(out, carries=self.done or name.endswith("delta"))
 
     def _note(self, members: dict[str, Any]) -> bool:
         """Take down usage and stop reason; True if the model's name was changed."""
@@ -120,21 +124,8 @@ class NamedEventStream:
                 changed = True
         return changed
 
-    def _release(self, out: bytes, *, carries: bool) -> bytes:
-        """What the client gets now: nothing before the first event that carries something."""
-        if self.started:
-            return out
-        self._held += out
-        if not carries and len(self._held) < MAX_FRAME_BYTES:
-            return b""
-        self.started = True
-        held = bytes(self._held)
-        self._held.clear()
-        return held
-
     def _fail(self, failure: Failure) -> bytes:
         self.failure = failure
-        self._held.clear()
         return b""
 
 

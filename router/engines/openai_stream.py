@@ -14,8 +14,9 @@ from router.engines.collector import StreamCollector
 from router.engines.engine import Failure
 from router.engines.failures import is_error, malformed, read_error_event, unfinished
 from router.engines.openai_chunks import Chunk, Chunks
+from router.engines.opening import Opening
 from router.engines.quiet import QuietForm, learn
-from router.engines.sse import DONE, MAX_FRAME_BYTES, Event, FrameSplitter, frame_of, read_event, read_object
+from router.engines.sse import DONE, Event, FrameSplitter, frame_of, read_event, read_object
 
 __all__ = ["EventTranslator", "OpenAIStream", "StreamCollector"]
 
@@ -54,19 +55,22 @@ class OpenAIStream:
     kind: str
     translator: EventTranslator | None = None
 
-    started: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
     failure: Failure | None = field(default=None, init=False)
     pieces: int = field(default=0, init=False)
     _most_pieces: float = field(init=False)
     _splitter: FrameSplitter = field(default_factory=FrameSplitter, init=False)
-    _held: bytearray = field(default_factory=bytearray, init=False)
+    _opening: Opening = field(default_factory=Opening, init=False)
     _form: QuietForm | None = field(default=None, init=False)
     _learned_at: int = field(default=0, init=False)
     _useless: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._most_pieces = self.chunks.most_pieces
+
+    @property
+    def started(self) -> bool:
+        return self._opening.passed
 
     @property
     def usage(self) -> Usage | None:
@@ -146,7 +150,7 @@ class OpenAIStream:
         out = frame_of(data) if data and not chunk.changed else _rendered(chunk.members)
         if not chunk.eventful and chunk.text and self._useless < _USELESS_FORMS:
             self._learn(chunk, frame, out)
-        return self._release(out, carries=chunk.carries)
+        return self._opening.release(out, carries=chunk.carries)
 
     def _learn(self, chunk: Chunk, frame: bytes, out: bytes) -> None:
         """Treat the next frames like this one; give up on streams whose frames all differ (logprobs, `n`)."""
@@ -154,18 +158,6 @@ class OpenAIStream:
         self._learned_at = self.pieces
         member = chunk.text_member if self.translator is None else self.translator.text_member
         self._form = learn(frame, out, member, chunk.text, chunk.text_member) or self._form
-
-    def _release(self, out: bytes, *, carries: bool) -> bytes:
-        """What the client gets now: nothing before the first frame that carries something."""
-        if self.started:
-            return out
-        self._held += out
-        if not carries and len(self._held) < MAX_FRAME_BYTES:
-            return b""
-        self.started = True
-        held = bytes(self._held)
-        self._held.clear()
-        return held
 
     def _close(self) -> bytes:
         """The engine says that this is all."""
@@ -182,7 +174,7 @@ class OpenAIStream:
         self.done = True
         self._form = None
         closing = b"".join(map(_rendered, [*finish, *self.chunks.closing(self.pieces)]))
-        return self._release(closing + frame_of(DONE), carries=True)
+        return self._opening.release(closing + frame_of(DONE), carries=True)
 
     def _cut(self) -> bytes:
         return b"".join(map(_rendered, self.chunks.finish_open("length"))) + self._complete()
@@ -190,7 +182,6 @@ class OpenAIStream:
     def _fail(self, failure: Failure) -> bytes:
         self.failure = failure
         self._form = None
-        self._held.clear()
         return b""
 
 
