@@ -151,7 +151,7 @@ def _merged(parts: list[Any], root: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve(reference: str, root: Mapping[str, Any]) -> Any:
     """A `#/...` pointer into the same schema; anything else means any text."""
     value: Any = root
-    for part in reference.removeprefix("#").strip("/").split("/"):
+    for part in filter(None, reference.removeprefix("#").split("/")):
         if not isinstance(value, Mapping) or part not in value:
             return {"type": "string"}
         value = value[part]
