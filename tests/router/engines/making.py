@@ -33,10 +33,9 @@ def request(
         members = {"model": PUBLIC, "messages": [{"role": "user", "content": "Hi!"}], "stream": True}
     body = members if isinstance(members, bytes) else msgspec.json.encode(members)
     raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    facts = {"id": "req-7", "stream": bytes(raw.get("stream", b"")) == b"true", **facts}
-    return InferenceRequest(
-        endpoint=endpoint, model=PUBLIC, body=body, members=raw, needs=frozenset(needs), **facts
-    )
+    model = msgspec.json.decode(raw["model"]) if "model" in raw else PUBLIC
+    facts = {"id": "req-7", "model": model, "stream": bytes(raw.get("stream", b"")) == b"true", **facts}
+    return InferenceRequest(endpoint=endpoint, body=body, members=raw, needs=frozenset(needs), **facts)
 
 
 def engine(kind: str, **target: Any) -> Engine:
