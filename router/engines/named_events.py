@@ -3,6 +3,7 @@
 Their many event types pass as they are; only the model's name, usage, errors and the end are looked at.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,10 +21,9 @@ NAMED_EVENTS: Final = frozenset({Endpoint.RESPONSES, Endpoint.MESSAGES})
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "message_stop"})
 _BROKEN: Final = frozenset({"response.failed", "error"})
 # Without these bytes a frame cannot be an end or an error, and says nothing of usage or the model.
-_NOTABLE: Final = (
-    b"error", b"response.completed", b"response.incomplete", b"response.failed", b"message_stop",
-    b'"usage"', b'"model"', b"[DONE]", b"stop_reason",
-)  # fmt: skip
+_NOTABLE: Final = re.compile(
+    rb"error|response\.(?:completed|incomplete|failed)|message_stop|stop_reason|\"usage\"|\"model\"|\[DONE\]"
+)
 
 
 @dataclass(slots=True)
@@ -68,11 +68,7 @@ class NamedEventStream:
             return False
         frames = data.count(b"}\n\n")
         regular = data.count(b"\n") == 3 * frames and data.count(b"\ndata: {") == frames
-        return (
-            regular
-            and data.count(b"\n\nevent: ") == frames - 1
-            and not any(notable in data for notable in _NOTABLE)
-        )
+        return regular and data.count(b"\n\nevent: ") == frames - 1 and not _NOTABLE.search(data)
 
     def _read(self, frames: list[bytes]) -> bytes:
         out = []
