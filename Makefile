@@ -19,8 +19,8 @@ test-real-vllm: $(VENV)/.test     ## against two real vLLM replicas on the CPU; 
 	$(BIN)/python tests/real_vllm/environment.py --into .venv-vllm
 	$(BIN)/python -m pytest -m real_vllm tests/real_vllm
 
-bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second beside vllm-router, sglang-router, nginx
-	$(BIN)/turnout bench
+bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second beside vllm-router, sglang-router, nginx; ARGS="--quick"
+	$(BIN)/turnout bench $(ARGS)
 
 lint: $(VENV)/.test               ## format check, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.fleet.build import build_fleet
-from router.fleet.prober import Prober
+from router.fleet.prober import HealthChange, Prober
 from router.fleet.replicas import Fleet, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
@@ -28,6 +28,7 @@ from router.serving.front import FrontEnd
 from router.serving.head import Budget
 
 _HOUSEKEEPING_S = 1.0
+_LOAD_FRESH_S = 5.0
 
 
 class Router:
@@ -47,9 +48,15 @@ class Router:
             max_head_bytes=config.upstream.max_response_head_bytes,
         )
         self.scraper = Scraper(config.scrape, noticed=self._look_again)
-        self.prober = Prober(config.health)
+        self.prober = Prober(
+            config.health,
+            changed=self._health_changed,
+            load_fresh_s=max(_LOAD_FRESH_S, 3 * config.scrape.interval_s),
+        )
         gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
-        self.metrics = RouterMetrics(self.current_fleet, more=[gauges])
+        self.metrics = RouterMetrics(
+            self.current_fleet, more=[gauges], dropped_log_lines=self._dropped_log_lines
+        )
         target = open_target(config.server.access_log)
         self.access_log = None if target is None else AccessLog(target)
         dispatcher = Dispatcher(limits, self.watch, self.upstreams, failed=self._look_again)
@@ -97,6 +104,13 @@ class Router:
     def _look_again(self, replica: Replica) -> None:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
+
+    def _health_changed(self, change: HealthChange) -> None:
+        if change.up:
+            self.scraper.hasten(change.replica)
+
+    def _dropped_log_lines(self) -> int:
+        return 0 if self.access_log is None else self.access_log.dropped_lines
 
     async def _keep_house(self) -> None:
         while True:

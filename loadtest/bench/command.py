@@ -70,6 +70,10 @@ def bench(**options: Unpack[Options]) -> None:
 
     Everything runs on this machine, over loopback: the router alone on one core, simulated vLLM replicas and
     the load client on another. Rounds are interleaved; read a ratio together with its spread.
+
+    \b
+    Example:
+      turnout bench --workloads W1,W4 --candidates turnout,vllm-router
     """
     console = Console()
     if not console.is_terminal:

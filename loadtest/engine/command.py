@@ -45,7 +45,12 @@ _PORTS: Final = {"vllm": 8000, "tgi": 3000, "trtllm": 8000, "triton": 8000}
     "--shutdown-timeout", type=click.FloatRange(0), default=0.0, help="Seconds to drain on SIGTERM."
 )
 def engine(**given: Any) -> None:
-    """Serve a simulated DIALECT engine until SIGINT or SIGTERM."""
+    """Serve a simulated DIALECT engine until SIGINT or SIGTERM.
+
+    \b
+    Example:
+      turnout engine vllm --port 8000 --model demo-8b
+    """
     try:
         options = _options(given)
         faults: tuple[str, ...] = given["faults"]

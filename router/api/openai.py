@@ -33,6 +33,7 @@ _BASE_NEEDS: Mapping[Endpoint, frozenset[Need]] = {
 }
 _STREAMING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 _REQUIRED = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt", Endpoint.MESSAGES: "messages"}
+_TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _SESSION_MEMBERS = ("session_id", "conversation", "prompt_cache_key", "user")
 
 
@@ -92,7 +93,7 @@ def read_model(members: Members) -> str:
         raise RequestError(
             "the request lacks 'model': name one of those that GET /v1/models lists", param="model"
         )
-    model = _decode(raw, "model", str, "a string")
+    model = _decode(raw, "model", _STRING, "a string")
     if not 0 < len(model) <= MAX_NAME:
         raise RequestError(f"'model' must have 1 to {MAX_NAME} characters", param="model")
     return model
@@ -102,7 +103,7 @@ def read_stream_flag(members: Members) -> bool:
     raw = members.get("stream")
     if raw is None or raw in (_FALSE, _NULL):
         return False
-    return _decode(raw, "stream", bool, "true or false")
+    return _decode(raw, "stream", _BOOLEAN, "true or false")
 
 
 def read_session(headers: Mapping[str, str], members: Members) -> str | None:
@@ -113,16 +114,24 @@ def read_session(headers: Mapping[str, str], members: Members) -> str | None:
     for name in _SESSION_MEMBERS:
         raw = members.get(name)
         if raw is not None and bytes(raw)[:1] == b'"':
-            return _decode(raw, name, str, "a string")[:MAX_NAME] or None
+            return _decode(raw, name, _STRING, "a string")[:MAX_NAME] or None
     return None
 
 
 _TRUE, _FALSE, _NULL = msgspec.Raw(b"true"), msgspec.Raw(b"false"), msgspec.Raw(b"null")
 
 
-def _decode(raw: msgspec.Raw, name: str, kind: type[T], wanted: str) -> T:
+_STRING = msgspec.json.Decoder(str)
+_BOOLEAN = msgspec.json.Decoder(bool)
+_INTEGER = msgspec.json.Decoder(int)
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_STREAM_OPTIONS = msgspec.json.Decoder(_StreamOptions)
+_RESPONSE_FORMAT = msgspec.json.Decoder(_ResponseFormat)
+
+
+def _decode(raw: msgspec.Raw, name: str, decoder: msgspec.json.Decoder[T], wanted: str) -> T:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decoder.decode(raw)
     except msgspec.MsgspecError:
         raise RequestError(f"'{name}' must be {wanted}", param=name) from None
 
@@ -132,26 +141,22 @@ def _read_count(members: Members, name: str) -> int | None:
     raw = members.get(name)
     if raw is None or raw == _NULL:
         return None
-    value = _decode(raw, name, int, "a positive integer")
+    value = _decode(raw, name, _INTEGER, "a positive integer")
     if not 0 < value < 2**31:
         raise RequestError(f"'{name}' must be a positive integer", param=name)
     return value
 
 
 def _max_tokens(members: Members) -> int | None:
-    values = [
-        value
-        for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")
-        if (value := _read_count(members, name)) is not None
-    ]
-    return max(values, default=None)
+    values = [_read_count(members, name) for name in _TOKEN_LIMITS if name in members]
+    return max((value for value in values if value is not None), default=None) if values else None
 
 
 def _wants_usage(members: Members) -> bool:
     raw = members.get("stream_options")
     if raw is None or raw == _NULL:
         return False
-    return bool(_decode(raw, "stream_options", _StreamOptions, "an object of booleans").include_usage)
+    return bool(_decode(raw, "stream_options", _STREAM_OPTIONS, "an object of booleans").include_usage)
 
 
 # ---- features that only some engines have: one row each ----
@@ -174,7 +179,7 @@ def _tool_choice(members: Members, name: str) -> frozenset[Need]:
 def _response_format(members: Members, name: str) -> frozenset[Need]:
     if members[name] == _NULL:
         return _NOTHING
-    kind = _decode(members[name], name, _ResponseFormat, "an object with a 'type'").type
+    kind = _decode(members[name], name, _RESPONSE_FORMAT, "an object with a 'type'").type
     known: Mapping[str, frozenset[Need]] = {
         "json_object": frozenset({"json_object"}),
         "json_schema": frozenset({"json_schema"}),
@@ -186,7 +191,7 @@ def _prompt(members: Members, name: str) -> frozenset[Need]:
     raw = members[name]
     if bytes(raw)[:1] == b'"':
         return _NOTHING
-    prompts = _decode(raw, name, list[msgspec.Raw], "a string, an array of strings, or token ids")
+    prompts = _decode(raw, name, _ARRAY, "a string, an array of strings, or token ids")
     if not prompts:
         raise RequestError(f"'{name}' must not be empty", param=name)
     first = bytes(prompts[0])[:1]

@@ -28,7 +28,8 @@ def nulls(request: InferenceRequest) -> set[str]:
 
 def model_changes(request: InferenceRequest, served_name: str) -> dict[str, Any]:
     """The model's name as the replica knows it, if the client wrote another one."""
-    return {} if value_of(request, "model") == served_name else {"model": served_name}
+    same = request.model == served_name and "model" in request.members
+    return {} if same else {"model": served_name}
 
 
 def usage_changes(request: InferenceRequest) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 The bytes stay as they came unless a name, an id or a finish reason must change.
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from router.api.request import Endpoint, InferenceRequest
+from router.api.request import Endpoint, InferenceRequest, Usage
 from router.engines.engine import Answer, Failure
 from router.engines.failures import is_error, malformed, read_error_event, unfinished
 from router.engines.openai_words import FINISH_REASONS, OBJECTS, minted_id, read_usage
@@ -17,14 +17,65 @@ _ERROR_MEMBERS: Final[tuple[str, ...]] = ("error", "error_type", "object", "type
 _BROKEN_RESPONSES: Final = frozenset({"failed", "cancelled"})
 
 
+class _Choice(msgspec.Struct, frozen=True, gc=False):
+    finish_reason: Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
+
+
+class _CachedTokens(msgspec.Struct, frozen=True, gc=False):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True, gc=False):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _CachedTokens | None = None
+
+
+class _Ordinary(msgspec.Struct, frozen=True, gc=False):
+    """An answer as nearly all are: sound, in OpenAI's words, with nothing to change but the model's name."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    model: str
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
+    usage: _Usage
+    error: None = None
+    error_type: None = None
+
+
+_ordinary = msgspec.json.Decoder(_Ordinary).decode
+
+
 def read_openai_answer(
     request: InferenceRequest, body: bytes, *, kind: str, public_name: str, infers_tool_calls: bool = False
 ) -> Answer | Failure:
     """The answer in the client's words, or the failure that a 200 hides."""
+    if not infers_tool_calls and request.endpoint in OBJECTS:
+        answer = _read_ordinary(body, public_name)
+        if answer is not None:
+            return answer
     try:
         return _read(request, body, kind, public_name, infers_tool_calls=infers_tool_calls)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return malformed("an answer that is not a JSON object")
+
+
+def _read_ordinary(body: bytes, public_name: str) -> Answer | None:
+    """The shortcut, several times as fast as the way round; None where it does not apply."""
+    try:
+        answer = _ordinary(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if answer.model != public_name:
+        said = b'"model":' + msgspec.json.encode(answer.model)
+        # Unescaped quotes cannot stand in a JSON string: this is a member, and the only one so named.
+        if body.count(said) != 1:
+            return None
+        body = body.replace(said, b'"model":' + msgspec.json.encode(public_name))
+    usage = answer.usage
+    details = usage.prompt_tokens_details
+    cached = None if details is None else details.cached_tokens
+    tokens = Usage(usage.prompt_tokens, usage.completion_tokens, cached)
+    return Answer(body, tokens, answer.choices[-1].finish_reason)
 
 
 def _read(

@@ -40,6 +40,26 @@ _TRAILER_S = 1.0
 class Relay(ABC):
     """What every attempt has in common; `failure` is None after success."""
 
+    __slots__ = (
+        "_connection",
+        "_content_type",
+        "_kept",
+        "_kept_bytes",
+        "_status",
+        "_watch",
+        "call",
+        "deadline",
+        "decided_at",
+        "ending",
+        "failure",
+        "finished",
+        "lease",
+        "limits",
+        "loop",
+        "sent_at",
+        "stale",
+    )
+
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch) -> None:
         self.call = call
         self.lease = lease
@@ -58,7 +78,8 @@ class Relay(ABC):
         self._connection: Connection | None = None
         self._status = 0
         self._content_type = ""
-        self._kept = bytearray()
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
 
     # ---- the flow ----
 
@@ -95,8 +116,15 @@ class Relay(ABC):
     def data(self, data: bytes) -> None:
         if self._status == 200:
             self.take(data)
-        elif len(self._kept) < _MAX_ERROR_BYTES:
-            self._kept += data
+        elif self._kept_bytes < _MAX_ERROR_BYTES:
+            self.keep(data)
+
+    def keep(self, data: bytes) -> None:
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+
+    def kept(self) -> bytes:
+        return self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
 
     def complete(self) -> None:
         if self.finished.done():
@@ -105,7 +133,7 @@ class Relay(ABC):
             self.ended()
         else:
             kind = self.lease.replica.engine.kind
-            self.fail(read_failure(kind, self._status, self._content_type, bytes(self._kept)))
+            self.fail(read_failure(kind, self._status, self._content_type, self.kept()))
 
     def broken(self, error: UpstreamError) -> None:
         connection = self._connection
@@ -186,6 +214,8 @@ class AnswerRelay(Relay):
     `request` is what was sent: the client's, or its translation for this engine.
     """
 
+    __slots__ = ("_request",)
+
     def __init__(
         self, call: Call, lease: Lease, limits: Limits, watch: Watch, request: InferenceRequest
     ) -> None:
@@ -193,15 +223,15 @@ class AnswerRelay(Relay):
         self._request = request
 
     def take(self, data: bytes) -> None:
-        self._kept += data
-        if len(self._kept) > self.limits.max_answer_bytes:
+        self.keep(data)
+        if self._kept_bytes > self.limits.max_answer_bytes:
             limit = self.limits.max_answer_bytes
             self.fail(
                 Failure(UpstreamProtocol(f"the replica's answer is larger than {limit} bytes"), retry=False)
             )
 
     def ended(self) -> None:
-        self.deliver(self.lease.replica.engine.read_answer(self._request, bytes(self._kept)))
+        self.deliver(self.lease.replica.engine.read_answer(self._request, self.kept()))
 
     def deliver(self, answer: Answer | Failure) -> None:
         if isinstance(answer, Failure):
@@ -222,6 +252,8 @@ class AnswerRelay(Relay):
 
 class CollectRelay(AnswerRelay):
     """A whole answer, made of a stream: for engines that should only be asked for streams."""
+
+    __slots__ = ("_collector",)
 
     def __init__(
         self,
@@ -248,6 +280,8 @@ class CollectRelay(AnswerRelay):
 
 class StreamRelay(Relay):
     """A stream, frame by frame."""
+
+    __slots__ = ("_delivered", "_exchange", "_gap_sum_s", "_gaps", "_last_at", "_reader")
 
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch, reader: StreamReader) -> None:
         super().__init__(call, lease, limits, watch)

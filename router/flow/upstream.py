@@ -6,6 +6,7 @@ protocol switch. Redirects are not followed, cookies not kept, encodings not ask
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 import httptools
 
 from router.api.errors import UpstreamError, UpstreamProtocol, UpstreamReset
+
+log = logging.getLogger("turnout.flow")
 
 _MAX_INTERIM_ANSWERS = 8
 _MAX_HEADERS = 128
@@ -85,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._until_close = False
         self._complete = False
         self._keep_alive = False
+        self._paused = False
         self.reused = False
         self.silent = True
         """No byte of the present answer has arrived."""
@@ -97,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiver = receiver
         self._in_head = True
         self._until_close = False
+        self._headers = {}  # the trailers of the answer before are nobody's
         self._head_bytes = self._fields = 0
         self._interim = 0
         self.silent = True
@@ -106,11 +111,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(request)
 
     def pause(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._paused and self.usable:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self._paused and self.usable:
+            self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -150,12 +157,12 @@ class Connection(asyncio.BufferedProtocol):
             self._break(UpstreamProtocol("the replica switched protocols"))
             return
         except httptools.HttpParserError as error:
-            # What a callback raises comes wrapped.
-            cause = error.__context__
-            if not isinstance(cause, UpstreamProtocol):
-                cause = UpstreamProtocol("the replica did not answer in HTTP")
-            self._break(cause)
-            return
+            if not self._complete:
+                self._break(_told_by(error))
+                return
+            # The answer itself is sound, only what follows it is not.
+            self._upstream.desynchronisations += 1
+            self._keep_alive = False
         if self._in_head and self._head_bytes > self._upstream.max_head_bytes:
             self._break(UpstreamProtocol("the replica's response head is too large"))
             return
@@ -172,10 +179,12 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._upstream.forget(self)
         receiver = self._receiver
-        if receiver is not None and self._until_close and exc is None:
-            self._receiver = None
-            receiver.complete()
-        self._break(UpstreamReset("the replica closed the connection before its answer was complete"))
+        try:
+            if receiver is not None and self._until_close and exc is None:
+                receiver.complete()
+                self._receiver = None
+        finally:
+            self._break(UpstreamReset("the replica closed the connection before its answer was complete"))
 
     # ---- httptools ----
 
@@ -224,11 +233,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._receiver is not receiver:
             return
         self._complete = False
-        self._receiver = None
         self._in_head = True
+        # If it raises, asyncio closes the connection, and the receiver still hears of that.
         receiver.complete()
+        if self._receiver is not receiver:
+            return
+        self._receiver = None
         if self._keep_alive and self.usable:
             self.reused = True
+            self.resume()
             self._upstream.release(self)
         else:
             self.abort()
@@ -240,6 +253,16 @@ class Connection(asyncio.BufferedProtocol):
         self._upstream.forget(self)
         if receiver is not None:
             receiver.broken(error)
+
+
+def _told_by(error: httptools.HttpParserError) -> UpstreamProtocol:
+    """What a callback raised comes wrapped."""
+    cause = error.__context__
+    if isinstance(cause, UpstreamProtocol):
+        return cause
+    if cause is not None:
+        log.error("an answer's head met a defect of the router", exc_info=cause)
+    return UpstreamProtocol("the replica did not answer in HTTP")
 
 
 class Upstream:
