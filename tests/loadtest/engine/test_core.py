@@ -225,19 +225,23 @@ def test_a_stalled_engine_goes_on_where_it_was() -> None:
     """While it hangs nothing comes and nothing is lost."""
 
     async def work(core: EngineCore) -> None:
-        generation = core.submit(PROMPT, free(400))
+        generation = core.submit(PROMPT, free(40))
         outputs: list[Output] = []
-        generation.subscribe(outputs.append)
-        while len(outputs) < 3:
+
+        def receive(output: Output) -> None:
+            outputs.append(output)
+            if len(outputs) == 3:
+                core.stall()
+
+        generation.subscribe(receive)
+        while not core.stalled:
             await asyncio.sleep(0.001)
-        core.stall()
-        seen, steps = len(outputs), core.stats().steps
         await asyncio.sleep(0.03)
-        assert (len(outputs), core.stats().steps) == (seen, steps)
+        assert (len(outputs), core.stats().steps) == (3, 3)
         core.resume()
         while not generation.finished:
             await asyncio.sleep(0.001)
-        assert len(outputs) == 400
+        assert len(outputs) == 40
 
     running(work)
 

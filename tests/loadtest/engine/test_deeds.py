@@ -281,7 +281,7 @@ def test_refusal_can_be_lifted() -> None:
 
     async def main() -> None:
         async with engine("vllm", speed=2.0) as running:
-            stream = asyncio.create_task(post(running, "/v1/completions", {**STREAM, "max_tokens": 30}))
+            stream = asyncio.create_task(post(running, "/v1/completions", {**STREAM, "max_tokens": 1_000}))
             await until(lambda: running.core.stats().running == 1)
             running.faults.set("refuse")
             with pytest.raises(ConnectionRefusedError):
@@ -289,6 +289,7 @@ def test_refusal_can_be_lifted() -> None:
             running.faults.clear()
             await until(lambda: running.listening)
             assert (await get(running, "/health")).status == 200
+            running.core.slowdown = 0.01
             assert (await stream).whole
 
     asyncio.run(main())

@@ -127,8 +127,8 @@ def test_idle_connections_are_closed_busy_ones_are_not() -> None:
             engine("vllm", speed=20.0, extra=options) as running,
             connected(running) as (reader, writer),
         ):
-            for _ in range(3):
-                writer.write(raw("/v1/completions", {**STREAM, "max_tokens": 200}))
+            for _ in range(2):
+                writer.write(raw("/v1/completions", {**STREAM, "max_tokens": 700}))
                 assert (await read_answer(reader)).endswith(b"data: [DONE]\n\n")
             assert await asyncio.wait_for(reader.read(), 3) == b""
             record = running.log[-1]
@@ -235,9 +235,9 @@ def test_waiting_requests_of_a_closed_connection_are_dropped() -> None:
 def test_shutdown_aborts_or_drains() -> None:
     """Without a drain time running streams end with `abort` and `[DONE]`; with one they end by themselves."""
 
-    async def stopped(drain_s: float) -> bytes:
-        async with engine("vllm", speed=50.0) as running:
-            body = json.dumps({**STREAM, "max_tokens": 300}).encode()
+    async def stopped(drain_s: float, tokens: int) -> bytes:
+        async with engine("vllm", speed=10.0) as running:
+            body = json.dumps({**STREAM, "max_tokens": tokens}).encode()
             headers = {"content-type": "application/json"}
             async with opened(running, "POST", "/v1/completions", body, headers) as (_, reader, __):
                 first = await read_chunk(reader)
@@ -249,7 +249,7 @@ def test_shutdown_aborts_or_drains() -> None:
                 assert not running.listening and not running.connections
                 return text
 
-    aborted, drained = asyncio.run(stopped(0.0)), asyncio.run(stopped(10.0))
+    aborted, drained = asyncio.run(stopped(0.0, 8_000)), asyncio.run(stopped(10.0, 300))
     assert b'"finish_reason":"abort"' in aborted and aborted.endswith(b"data: [DONE]\n\n")
     assert b'"finish_reason":"length"' in drained and drained.count(b"data: ") == 301
 

@@ -88,7 +88,7 @@ def test_gauges_show_what_runs_and_waits() -> None:
 
     async def main() -> None:
         async with engine("vllm", speed=2.0, max_num_seqs=1, num_blocks=600) as running:
-            body = {**BODY, "max_tokens": 20}
+            body = {**BODY, "max_tokens": 400}
             asked = [asyncio.create_task(post(running, "/v1/completions", body)) for _ in range(3)]
             await until(lambda: running.core.stats().waiting == 2)
             running.core.stall()
@@ -98,6 +98,7 @@ def test_gauges_show_what_runs_and_waits() -> None:
             assert value(busy, "num_requests_waiting_by_reason", reason="capacity") == 2
             held = value(busy, "kv_cache_usage_perc")
             assert 0 < held == running.core.stats().blocks_used / 600
+            running.core.slowdown = 0.01
             running.core.resume()
             await asyncio.gather(*asked)
             idle = await scraped(running)
