@@ -63,7 +63,7 @@ class Dispatcher:
             call.tries += 1
             relay = self._relay(call, lease, request, streams=upstream_request.streams)
             await self._send(relay, upstream_request)
-            if relay.stale:
+            if relay.stale and not call.exchange.disconnected:
                 relay = self._relay(call, lease, request, streams=upstream_request.streams)
                 await self._send(relay, upstream_request, fresh=True)
             return relay.failure
@@ -101,11 +101,14 @@ class Dispatcher:
         content = upstream.request(request.path, request.body, streams=request.streams, headers=headers)
         connection = None if fresh else upstream.idle_connection()
         if connection is None:
+            began = monotonic()
             try:
                 connection = await upstream.connect()
             except UpstreamError as error:
                 relay.fail(Failure(error, retry=True))
                 return
+            finally:
+                relay.call.waited_s += monotonic() - began
         if relay.call.exchange.disconnected:
             connection.abort()
             relay.client_left()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic, time
 
-from router.api.errors import InternalError, TurnoutError
+from router.api.errors import InternalError, PathNotFound, TurnoutError
 from router.api.ids import RequestIds
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint
@@ -69,7 +69,9 @@ class Inference:
 
     def _read(self, call: Call, fleet: Fleet) -> None:
         exchange = call.exchange
-        endpoint = ENDPOINTS[exchange.path]
+        endpoint = ENDPOINTS.get(exchange.path)
+        if endpoint is None:
+            raise PathNotFound(f"there is nothing at {exchange.path[:128]}")
         if endpoint in _TGI:
             request = read_generate(
                 endpoint, call.id, exchange.headers, exchange.body, self._rules, fleet.only_model
@@ -94,10 +96,8 @@ class Inference:
     def _finished(self, call: Call) -> Finished:
         exchange, request, route, replica = call.exchange, call.request, call.route, call.replica
         now = monotonic()
-        left = exchange.disconnected and not call.answered
-        outcome = "client_left" if left else "ok" if call.error is None else call.error.code
         return Finished(
-            at=time(),
+            at=time() - (now - exchange.received_at),
             request_id=call.id,
             path=exchange.path,
             model="" if route is None else route.model,
@@ -106,7 +106,7 @@ class Inference:
             replica="" if replica is None else replica.id,
             stream=request is not None and request.stream,
             status=call.status or CLIENT_CLOSED_REQUEST,
-            outcome=outcome,
+            outcome=_outcome(call),
             attempts=call.attempts,
             duration_s=now - exchange.received_at,
             overhead_s=call.overhead_s(now),
@@ -119,3 +119,10 @@ class Inference:
             bytes_out=exchange.bytes_out,
             error="" if call.error is None else call.error.message,
         )
+
+
+def _outcome(call: Call) -> str:
+    if call.answered:
+        return "ok" if call.error is None else call.error.code
+    # Unanswered without an error, and nobody left: the process ends under the request.
+    return "client_left" if call.exchange.disconnected or call.error is None else call.error.code

@@ -23,6 +23,7 @@ class Watch:
         self._tick_s = tick_s
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._final: TurnoutError | None = None
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -31,12 +32,15 @@ class Watch:
         self._watched.add(watched)
         if self._timer is None:
             self._timer = self.loop.call_later(self._tick_s, self._tick)
+        if self._final is not None:
+            self.loop.call_soon(watched.end, self._final)
 
     def discard(self, watched: Watched) -> None:
         self._watched.discard(watched)
 
     def fail_all(self, error: TurnoutError) -> None:
-        """End everything that is watched, with this error."""
+        """End everything that is watched, and whatever comes later, with this error."""
+        self._final = error
         for watched in list(self._watched):
             watched.end(error)
 
@@ -48,7 +52,9 @@ class Watch:
     def _tick(self) -> None:
         self._timer = None
         now = monotonic()
-        for watched in [each for each in self._watched if each.deadline <= now]:
-            watched.expire(now)
+        due = [each for each in self._watched if each.deadline <= now]
         if self._watched:
+            # First of all: whatever one of them meets, the others keep their deadlines.
             self._timer = self.loop.call_later(self._tick_s, self._tick)
+        for watched in due:
+            watched.expire(now)
