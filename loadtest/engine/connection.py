@@ -4,19 +4,22 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import parse_qsl, unquote
 
 import httptools
 
 from loadtest.engine.dialect import Handler, Request
-from loadtest.engine.exchange import Exchange, Replica
+from loadtest.engine.exchange import Exchange
 from loadtest.engine.faults import Fault, Kind
 from loadtest.engine.http1 import CONTINUE, date_header, head
 from loadtest.engine.outlet import Outlet
-from loadtest.engine.request_log import ExchangeRecord, RequestLog
+from loadtest.engine.request_log import ExchangeRecord
 
-INVALID = b"Invalid HTTP request received."
+if TYPE_CHECKING:
+    from loadtest.engine.server import RunningEngine
+
+INVALID: Final = b"Invalid HTTP request received."
 """What uvicorn answers to a request that it cannot parse."""
 
 
@@ -24,23 +27,10 @@ Plan = tuple[Handler, Request, Sequence[Fault]]
 """Who answers a request, the request with its path's values, and what goes wrong on the way."""
 
 
-class Host(Replica, Protocol):
-    """What a connection needs of the running engine."""
-
-    log: RequestLog
-    connections: "set[Connection]"
-
-    def number_connection(self) -> int: ...
-
-    def plan(self, port: str, request: Request) -> Plan: ...
-
-    def settled(self) -> None: ...
-
-
 class Connection(asyncio.Protocol):
     """Requests of one connection are answered in order; pipelined ones wait."""
 
-    def __init__(self, host: Host, port: str) -> None:
+    def __init__(self, host: "RunningEngine", port: str) -> None:
         self._host = host
         self._port = port
         self._number = host.number_connection()

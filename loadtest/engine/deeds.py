@@ -1,95 +1,50 @@
 """What each kind of fault does to an exchange."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from loadtest.engine.core import EngineCore, Generation
-from loadtest.engine.dialect import Dialect, Headers, Response
 from loadtest.engine.faults import Fault, Kind
-from loadtest.engine.outlet import Outlet
 
 if TYPE_CHECKING:
-    from loadtest.engine.feeds import Feed
+    from loadtest.engine.exchange import Exchange
 
 JUNK: Final = b"\x15\x03\x01\x00\x02\x02\x16 this is not HTTP\r\n\r\n"
 
 
-class Mortal(Protocol):
-    """The replica, as far as faults reach."""
-
-    core: EngineCore
-    dialect: Dialect
-
-    def die(self) -> None: ...
-
-
-class Answering(Protocol):
-    """The exchange, as far as faults reach."""
-
-    outlet: Outlet
-    feed: "Feed | None"
-    script: Sequence[Fault]
-    over: bool
-    hung: bool
-    head_sent: bool
-    written_s: float
-
-    @property
-    def replica(self) -> Mortal: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def send_head(self, status: int, headers: Headers) -> bool: ...
-
-    def send_whole(self, response: Response) -> None: ...
-
-    def complete(self) -> None: ...
-
-    def end(self, *, reuse: bool) -> None: ...
-
-    def cut(self) -> None: ...
-
-    def strike(self, faults: Sequence[Fault]) -> bool: ...
-
-    def unfinished(self) -> list[Generation]: ...
-
-    def abort_unfinished(self) -> None: ...
-
-
-def _status(exchange: Answering, fault: Fault) -> None:
+def _status(exchange: "Exchange", fault: Fault) -> None:
     status = int(fault.value or 500)
     exchange.send_whole(exchange.replica.dialect.error(status, f"injected fault: {status}"))
 
 
-def _reset(exchange: Answering, _: Fault) -> None:
+def _reset(exchange: "Exchange", _: Fault) -> None:
     exchange.cut()
     exchange.outlet.reset()
 
 
-def _half_close(exchange: Answering, _: Fault) -> None:
+def _half_close(exchange: "Exchange", _: Fault) -> None:
     exchange.cut()
     exchange.outlet.finish_writing()
 
 
-def _junk(exchange: Answering, _: Fault) -> None:
+def _junk(exchange: "Exchange", _: Fault) -> None:
     exchange.write(JUNK)
     exchange.cut()
     exchange.outlet.close()
 
 
-def _oversize_head(exchange: Answering, fault: Fault) -> None:
+def _oversize_head(exchange: "Exchange", fault: Fault) -> None:
     exchange.send_head(200, (("x-filler", "x" * int(fault.value or 0)), ("content-length", "0")))
     exchange.complete()
 
 
-def _truncate_chunk(exchange: Answering, _: Fault) -> None:
+def _truncate_chunk(exchange: "Exchange", _: Fault) -> None:
     exchange.write(b"400\r\ndata: ")
     exchange.cut()
     exchange.outlet.close()
 
 
-def _end(exchange: Answering, _: Fault) -> None:
+def _end(exchange: "Exchange", _: Fault) -> None:
     exchange.abort_unfinished()
     if exchange.feed is not None:
         exchange.feed.finish_early()
@@ -97,35 +52,35 @@ def _end(exchange: Answering, _: Fault) -> None:
         exchange.end(reuse=False)
 
 
-def _hang(exchange: Answering, fault: Fault) -> None:
+def _hang(exchange: "Exchange", fault: Fault) -> None:
     exchange.hung = fault.value is None
     exchange.outlet.hold(fault.value)
 
 
-def _drip(exchange: Answering, fault: Fault) -> None:
+def _drip(exchange: "Exchange", fault: Fault) -> None:
     exchange.outlet.drip(fault.value or 0.0)
 
 
-def _error(exchange: Answering, _: Fault) -> None:
+def _error(exchange: "Exchange", _: Fault) -> None:
     for generation in exchange.unfinished():
         exchange.replica.core.fail(generation, "Internal server error")
 
 
-def _abort(exchange: Answering, _: Fault) -> None:
+def _abort(exchange: "Exchange", _: Fault) -> None:
     for generation in exchange.unfinished():
         exchange.replica.core.abort(generation)
 
 
-def _die(exchange: Answering, _: Fault) -> None:
+def _die(exchange: "Exchange", _: Fault) -> None:
     exchange.cut()
     exchange.replica.die()
 
 
-def _nothing(_: Answering, __: Fault) -> None:
+def _nothing(_: "Exchange", __: Fault) -> None:
     """Takes effect elsewhere: in the events, at the end, or on the whole port."""
 
 
-DEEDS: Final[Mapping[Kind, Callable[[Answering, Fault], None]]] = MappingProxyType(
+DEEDS: Final["Mapping[Kind, Callable[[Exchange, Fault], None]]"] = MappingProxyType(
     {
         **dict.fromkeys(Kind, _nothing),
         Kind.STATUS: _status,

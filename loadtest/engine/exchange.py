@@ -8,29 +8,22 @@ the handler has returned.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from loadtest.engine.core import EngineCore, EngineDead, Generation
+from loadtest.engine.core import EngineDead, Generation
 from loadtest.engine.deeds import DEEDS
-from loadtest.engine.dialect import Dialect, GatheredResponse, Handler, Headers, Refusal, Reply, Response
-from loadtest.engine.faults import HEAD, START, Fault, FaultBook, Kind, due
+from loadtest.engine.dialect import GatheredResponse, Handler, Headers, Refusal, Reply, Response
+from loadtest.engine.faults import HEAD, START, Fault, Kind, due
 from loadtest.engine.feeds import Feed, GatherFeed, StreamFeed
 from loadtest.engine.http1 import date_header, head
 from loadtest.engine.outlet import Outlet
 from loadtest.engine.request_log import ExchangeRecord
 from loadtest.engine.sampling import Output
 
+if TYPE_CHECKING:
+    from loadtest.engine.server import RunningEngine
+
 _POLL_S: Final = 1.0
-
-
-class Replica(Protocol):
-    """What an exchange needs of the running engine."""
-
-    core: EngineCore
-    dialect: Dialect
-    faults: FaultBook
-
-    def die(self) -> None: ...
 
 
 class Exchange:
@@ -38,7 +31,7 @@ class Exchange:
 
     def __init__(
         self,
-        replica: Replica,
+        replica: "RunningEngine",
         outlet: Outlet,
         record: ExchangeRecord,
         *,

@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loadtest.engine.core import Generation
-from loadtest.engine.deeds import Answering
 from loadtest.engine.dialect import GatheredResponse, Refusal, StreamResponse
 from loadtest.engine.faults import HEAD, START, Kind, due
 from loadtest.engine.generation import gathered
 from loadtest.engine.http1 import LAST_CHUNK, chunk
 from loadtest.engine.sampling import Output
+
+if TYPE_CHECKING:
+    from loadtest.engine.exchange import Exchange
 
 
 class Feed(Protocol):
@@ -27,16 +29,10 @@ class Feed(Protocol):
         """End the body now, in good form if that is possible."""
 
 
-class Writing(Answering, Protocol):
-    """What a feed needs of its exchange."""
-
-    def count(self, tokens: int) -> bool: ...
-
-
 class StreamFeed:
     """Each output's events leave as chunks of one write."""
 
-    def __init__(self, exchange: Writing, reply: StreamResponse) -> None:
+    def __init__(self, exchange: "Exchange", reply: StreamResponse) -> None:
         self._exchange = exchange
         self._reply = reply
         self._remaining = len(reply.generations)
@@ -110,7 +106,7 @@ class StreamFeed:
 class GatherFeed:
     """All outputs are kept until every generation is complete."""
 
-    def __init__(self, exchange: Writing, reply: GatheredResponse) -> None:
+    def __init__(self, exchange: "Exchange", reply: GatheredResponse) -> None:
         self._exchange = exchange
         self._reply = reply
         self._remaining = len(reply.generations)

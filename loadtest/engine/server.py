@@ -27,8 +27,6 @@ class RunningEngine:
 
     def __init__(self, options: EngineOptions, host: str, ports: Mapping[str, int]) -> None:
         self.options = options
-        self.core = EngineCore(options)
-        self.dialect: Dialect = dialect_class(options.dialect)(self.core, options)
         self.faults = FaultBook(options.seed)
         self.faults.on_change = self._apply_port_faults
         self.log = RequestLog()
@@ -37,11 +35,18 @@ class RunningEngine:
         self.ports = dict(ports)
         """Port by listener name; known for good once listening began."""
         self._servers: dict[str, asyncio.Server] = {}
-        self._routers = {name: Router(routes) for name, routes in self._listeners().items()}
-        self._control = Router(control_routes(self))
         self._relisten: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._numbered = 0
         self._settled = asyncio.Event()
+        self._boot()
+
+    def _boot(self) -> None:
+        """What a new process begins with: an empty engine and its dialect."""
+        self.core = EngineCore(self.options)
+        self.dialect: Dialect = dialect_class(self.options.dialect)(self.core, self.options)
+        self._routers = {name: Router(routes) for name, routes in self._listeners().items()}
+        self._control = Router(control_routes(self))
 
     def _listeners(self) -> dict[str, Routes]:
         return {MAIN: self.dialect.routes, **self.dialect.traits.extra_ports}
@@ -94,6 +99,13 @@ class RunningEngine:
         for connection in list(self.connections):
             connection.reset()
         self.core.close()
+
+    async def restart(self) -> None:
+        """As if a new process took the place of a killed one: cold cache, counters at zero, same ports."""
+        self.die()
+        self._boot()
+        self._apply_engine_faults()
+        await self.listen()
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""
@@ -191,6 +203,10 @@ class RunningEngine:
     # ---- faults of the whole port ----
 
     def _apply_port_faults(self) -> None:
+        self._apply_engine_faults()
+        self._apply_refusal(self.faults.port(Kind.REFUSE))
+
+    def _apply_engine_faults(self) -> None:
         slow, stall = self.faults.port(Kind.SLOW), self.faults.port(Kind.STALL)
         self.core.slowdown = slow.value or 1.0 if slow is not None else 1.0
         if stall is not None:
@@ -201,7 +217,6 @@ class RunningEngine:
             self.core.kill()
         elif not self.core.alive:
             self.core.revive()
-        self._apply_refusal(self.faults.port(Kind.REFUSE))
 
     def _apply_refusal(self, refuse: Fault | None) -> None:
         if refuse is None:
@@ -218,7 +233,7 @@ class RunningEngine:
 
     def _listen_soon(self) -> None:
         self._relisten = None
-        self._listening_task = asyncio.get_running_loop().create_task(self.listen())
+        self._listening = asyncio.get_running_loop().create_task(self.listen())
 
 
 def free_port() -> int:

@@ -53,7 +53,10 @@ WORDS: Final[tuple[str, ...]] = _vocabulary()
 _WORD_IDS: Final[Mapping[str, int]] = MappingProxyType(
     {word: FIRST_WORD_ID + index for index, word in enumerate(WORDS)}
 )
-_SPLITTER: Final = re.compile("(" + "|".join(map(re.escape, SPECIAL_IDS)) + r"| [^\s<]+)")
+_TOKENS: Final = re.compile(
+    "|".join(map(re.escape, SPECIAL_IDS)) + r"| (?:[bdfgjklmnprstvyz][aeio]){2}[é京🙂]?\.?(?=[\s<]|\Z)"
+)
+"""Special tokens, and whatever looks like a word of the vocabulary and ends where a word ends."""
 
 
 def is_word(token_id: int) -> bool:
@@ -64,23 +67,22 @@ def is_word(token_id: int) -> bool:
 def encode(text: str) -> list[int]:
     """Text to token ids; `decode(..., specials=True)` gives the same text back."""
     ids: list[int] = []
-    rest: list[str] = []
-    for part in _SPLITTER.split(text):
-        known = _WORD_IDS.get(part, SPECIAL_IDS.get(part))
-        if known is None:
-            rest.append(part)
-            continue
-        _encode_pieces("".join(rest), ids)
-        rest.clear()
-        ids.append(known)
-    _encode_pieces("".join(rest), ids)
+    start = 0
+    for match in _TOKENS.finditer(text):
+        known = _WORD_IDS.get(match[0], SPECIAL_IDS.get(match[0]))
+        if known is not None:
+            _encode_pieces(text[start : match.start()], ids)
+            ids.append(known)
+            start = match.end()
+    _encode_pieces(text[start:], ids)
     return ids
 
 
 def _encode_pieces(text: str, ids: list[int]) -> None:
     data = text.encode("utf-8", "surrogatepass")
     whole = len(data) - len(data) % 3
-    ids.extend(PIECE3_BASE + (data[at] << 16 | data[at + 1] << 8 | data[at + 2]) for at in range(0, whole, 3))
+    triples = zip(data[0:whole:3], data[1:whole:3], data[2:whole:3], strict=True)
+    ids.extend([PIECE3_BASE + (one << 16 | two << 8 | three) for one, two, three in triples])
     if len(data) - whole == 2:
         ids.append(PIECE2_BASE + (data[whole] << 8 | data[whole + 1]))
     elif len(data) - whole == 1:

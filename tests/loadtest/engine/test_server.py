@@ -275,6 +275,24 @@ def test_many_replicas_in_one_process() -> None:
     asyncio.run(main())
 
 
+def test_a_restart_is_a_new_process_on_the_same_port() -> None:
+    """What ran is reset; counters begin at zero and the cache is cold."""
+
+    async def main() -> None:
+        async with engine("vllm", speed=1.0) as running:
+            port = running.port
+            stream = asyncio.create_task(post(running, "/v1/completions", LONG))
+            await until(lambda: running.core.stats().generation_tokens > 2)
+            await running.restart()
+            assert not (await stream).whole
+            assert running.port == port
+            stats = running.core.stats()
+            assert (stats.steps, stats.generation_tokens, running.core.cache.cached) == (0, 0, 0)
+            assert (await post(running, "/v1/completions", STREAM)).whole
+
+    asyncio.run(main())
+
+
 def test_a_mistake_in_a_handler_is_reported_and_answered() -> None:
     """A simulation that fails says so instead of hanging its client."""
 
