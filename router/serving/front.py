@@ -15,6 +15,7 @@ from router.flow.exchange import Exchange
 from router.flow.inference import ENDPOINTS, Inference
 from router.serving.head import Budget
 from router.serving.http1 import HttpConnection
+from router.serving.ordinary import ClientConnection
 
 _SWEEP_S = 1.0
 
@@ -29,10 +30,10 @@ class FrontEnd:
     def __init__(self, inference: Inference, budget: Budget) -> None:
         self.loop = asyncio.get_running_loop()
         self.budget = budget
-        self.inference_paths = frozenset(path.encode("ascii") for path in ENDPOINTS)
+        self.inference_paths = frozenset(ENDPOINTS)
         self.draining = False
         self._inference = inference
-        self._own: set[HttpConnection] = set()
+        self._own: set[ClientConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._uvicorn: dict[str, Any] = {}
         self._state: ServerState | None = None
@@ -62,13 +63,13 @@ class FrontEnd:
 
     # ---- connections ----
 
-    def opened(self, connection: HttpConnection) -> None:
+    def opened(self, connection: ClientConnection) -> None:
         self._own.add(connection)
         if self._state is not None:
             # uvicorn closes and awaits what stands here when it shuts down.
             self._state.connections.add(connection)  # type: ignore[arg-type]
 
-    def closed(self, connection: HttpConnection) -> None:
+    def closed(self, connection: ClientConnection) -> None:
         self._own.discard(connection)
         if self._state is not None:
             self._state.connections.discard(connection)
@@ -113,7 +114,7 @@ class FrontEnd:
         task.add_done_callback(self._tasks.discard)
 
     def _sweep(self) -> None:
-        now = monotonic()
-        for connection in [each for each in self._own if each.deadline <= now]:
-            connection.expire()
         self._sweeper = self.loop.call_later(_SWEEP_S, self._sweep)
+        now = monotonic()
+        for connection in list(self._own):
+            connection.look(now)

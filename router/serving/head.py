@@ -47,13 +47,32 @@ class Head(msgspec.Struct, frozen=True):
     http_1_0: bool
 
 
+def head_size(buffer: bytearray, budget: Budget) -> int:
+    """How long the head at the beginning of `buffer` is, its empty line included; 0 while it is not whole.
+
+    Raises `HeadersTooLarge`, and `RequestError` for what cannot become a head.
+    """
+    # One empty line before a request is forgiven (RFC 9112, section 2.2).
+    begin = 2 if buffer.startswith(b"\r\n") else 0
+    end = buffer.find(b"\r\n\r\n", begin, budget.max_head_bytes)
+    if end >= 0:
+        return end + 4
+    if len(buffer) >= budget.max_head_bytes:
+        raise HeadersTooLarge(f"the request's head is larger than {budget.max_head_bytes} bytes")
+    if b"\n\n" in buffer:
+        raise RequestError("lines of an HTTP head must end with CR LF")
+    if len(buffer) > begin and not 65 <= buffer[begin] <= 90:
+        raise RequestError("the request is not HTTP")
+    return 0
+
+
 def read_head(data: bytes, budget: Budget) -> Head:
     """The head `data`, which ends with its empty line.
 
     Raises `RequestError` for what is malformed or framed ambiguously, `HeadersTooLarge` and
     `BodyTooLarge` for what passes the budget.
     """
-    match = _HEAD.fullmatch(data.decode("latin-1"))
+    match = _HEAD.fullmatch(data.removeprefix(b"\r\n").decode("latin-1"))
     if match is None:
         raise RequestError("the request is not well-formed HTTP/1.1")
     method, target, minor, lines = match.groups()

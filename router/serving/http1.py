@@ -1,24 +1,28 @@
 """The direct front end: HTTP/1.1 from the socket to an exchange, with no ASGI between.
 
 A connection whose request is an inference POST is served here; any other is handed, whole and for
-good, to the ordinary protocol that hosts the ASGI app. A message is framed by what its head says
-and by nothing else, within budgets of bytes, fields and time.
+good, to the ordinary protocol that hosts the ASGI app (see `ordinary`). A message is framed by what its
+head says and by nothing else, within budgets of bytes, fields and time.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
 
-from router.api.errors import BodyTimeout, HeadersTooLarge, RequestError, TurnoutError
+from router.api.errors import BodyTimeout, TurnoutError
 from router.flow.exchange import Exchange
-from router.serving.head import Budget, ChunkedBody, Head, read_head
+from router.serving.head import Budget, ChunkedBody, Head, head_size, read_head
 from router.serving.http1_exchange import Http1Exchange
+from router.serving.ordinary import ClientConnection, OrdinaryConnection, require_ordinary
 
 Serve = Callable[[Exchange], None]
 """Takes an exchange and sees to it that it is answered."""
 
 _NO_HEAD = Head("POST", "/", {}, 0, chunked=False, keep_alive=False, expects_continue=False, http_1_0=False)
+_HUNG_UP = (7, 8)
+"""TCP_CLOSE and TCP_CLOSE_WAIT, first member of Linux's `struct tcp_info` (include/net/tcp_states.h)."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -27,11 +31,11 @@ class Host(Protocol):
 
     loop: asyncio.AbstractEventLoop
     budget: Budget
-    inference_paths: frozenset[bytes]
+    inference_paths: frozenset[str]
     draining: bool
 
-    def opened(self, connection: "HttpConnection") -> None: ...
-    def closed(self, connection: "HttpConnection") -> None: ...
+    def opened(self, connection: ClientConnection) -> None: ...
+    def closed(self, connection: ClientConnection) -> None: ...
     def date_line(self) -> bytes: ...
     def serve(self, exchange: Exchange) -> None: ...
     def refuse(self, exchange: Exchange, error: TurnoutError) -> None: ...
@@ -52,9 +56,13 @@ class HttpConnection(asyncio.Protocol):
         self._chunks: ChunkedBody | None = None
         self._exchange: Http1Exchange | None = None
         self._reading_paused = False
+        self._writing_paused = False
         self._closing = False
-        self.deadline = float("inf")
-        """When the client has been too slow, monotonic seconds."""
+        self._lingers = False
+        self._written = 0
+        self._taken = 0
+        # When the client has been too slow, monotonic seconds.
+        self._deadline = float("inf")
 
     # ---- asyncio.Protocol ----
 
@@ -62,48 +70,68 @@ class HttpConnection(asyncio.Protocol):
         # uvloop's transports are none of asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
         self._host.opened(self)
-        self.deadline = monotonic() + self._budget.head_timeout_s
+        self._deadline = monotonic() + self._budget.head_timeout_s
 
     def data_received(self, data: bytes) -> None:
-        if not self._buffer and self._exchange is None:
-            self.deadline = monotonic() + self._budget.head_timeout_s
+        if self._lingers or (self._closing and self._exchange is not None):
+            return  # nobody will read it
+        if self._exchange is None and self._head is None and not self._buffer and not self._writing_paused:
+            self._deadline = monotonic() + self._budget.head_timeout_s
         self._buffer += data
-        if self._exchange is not None:
+        if self._exchange is not None or self._writing_paused:
             self._hold_pipelined()
         else:
             self._read()
 
     def eof_received(self) -> bool:
+        if self._exchange is not None:
+            # A client that has stopped sending is taken for one that has left: on the wire they are equal.
+            self.abort()
         return False
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._host.closed(self)
+        self._closing = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost()
 
     def pause_writing(self) -> None:
-        self.deadline = monotonic() + self._budget.write_stall_s
+        self._writing_paused = True
+        self._await_reader()
         if self._exchange is not None and self._exchange.on_pause is not None:
             self._exchange.on_pause()
 
     def resume_writing(self) -> None:
+        self._writing_paused = False
         if self._exchange is None:
-            self.deadline = monotonic() + self._budget.keep_alive_s
+            self._go_on()
             return
-        self.deadline = float("inf")
+        self._deadline = float("inf")
         if self._exchange.on_resume is not None:
             self._exchange.on_resume()
 
     # ---- the host ----
 
-    def expire(self) -> None:
+    def look(self, now: float) -> None:
+        if self._reading_paused and _has_hung_up(self._transport):
+            self.abort()
+        elif self._deadline <= now:
+            self._expire()
+
+    def _expire(self) -> None:
         """The deadline has passed: the client is too slow, or the connection idle."""
-        if self._exchange is not None or (self._head is None and not self._buffer):
+        if self._reads_on():
+            self._await_reader()
+        elif self._exchange is not None or self._closing or self._is_idle:
             self.abort()
         else:
             waits_for = "head" if self._head is None else "body"
             self._reject(BodyTimeout(f"the request's {waits_for} did not arrive in time"))
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._head is None and not self._buffer.strip(b"\r\n")
 
     def shutdown(self) -> None:
         """Answer what is being answered, and close."""
@@ -124,22 +152,18 @@ class HttpConnection(asyncio.Protocol):
 
     def _read_head(self) -> None:
         buffer, budget = self._buffer, self._budget
-        end = buffer.find(b"\r\n\r\n", 0, budget.max_head_bytes)
-        if end < 0 and len(buffer) < budget.max_head_bytes and b"\n\n" not in buffer:
+        size = head_size(buffer, budget)
+        if not size:
             return
-        target = bytes(buffer[: buffer.find(b"\r\n")])
-        if not target.startswith(b"POST ") or target[5:].partition(b" ")[0] not in self._host.inference_paths:
+        head = read_head(bytes(buffer[:size]), budget)
+        if head.method != "POST" or head.path not in self._host.inference_paths:
+            require_ordinary(head)
             self._hand_over()
             return
-        if end < 0:
-            if len(buffer) >= budget.max_head_bytes:
-                raise HeadersTooLarge(f"the request's head is larger than {budget.max_head_bytes} bytes")
-            raise RequestError("lines of an HTTP head must end with CR LF")
-        head = read_head(bytes(buffer[: end + 4]), budget)
-        del buffer[: end + 4]
+        del buffer[:size]
         self._head = head
         self._chunks = ChunkedBody(budget) if head.chunked else None
-        self.deadline = monotonic() + budget.body_timeout_s
+        self._deadline = monotonic() + budget.body_timeout_s
         if head.expects_continue and self._transport is not None and not buffer:
             self._transport.write(_CONTINUE)
 
@@ -158,8 +182,13 @@ class HttpConnection(asyncio.Protocol):
             body = self._chunks.body
             self._closing = True  # where the next message begins is not known
         self._head = None
-        self.deadline = float("inf")
+        self._deadline = float("inf")
         self._begin(head, body)
+
+    def _read_pipelined(self) -> None:
+        if self._exchange is None and self._head is None and self._buffer and not self._closing:
+            self._deadline = monotonic() + self._budget.head_timeout_s
+            self._read()
 
     def _begin(self, head: Head, body: bytes) -> None:
         if not head.keep_alive or head.http_1_0 or self._host.draining:
@@ -176,8 +205,7 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         self._host.closed(self)
-        self.deadline = float("inf")
-        ordinary = self._host.ordinary()
+        ordinary = OrdinaryConnection(self._host, self._budget, self._host.ordinary())
         transport.set_protocol(ordinary)
         ordinary.connection_made(transport)
         ordinary.data_received(bytes(self._buffer))
@@ -187,6 +215,7 @@ class HttpConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
+            self._written += len(data)
             self._transport.write(data)
 
     @property
@@ -199,30 +228,64 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._closing or self._host.draining:
+        if self._lingers:
+            self._linger(transport)
+        elif self._closing or self._host.draining:
+            self._closing = True
+            self._await_reader()
             transport.close()
+        elif not self._writing_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The answer has gone out: the next request may come."""
+        if self._transport is None or self._closing:
             return
-        self.deadline = monotonic() + self._budget.keep_alive_s
+        self._deadline = monotonic() + self._budget.keep_alive_s
         if self._reading_paused:
             self._reading_paused = False
-            transport.resume_reading()
+            self._transport.resume_reading()
         if self._buffer:
             self._host.loop.call_soon(self._read_pipelined)
 
-    def _read_pipelined(self) -> None:
-        if self._exchange is None and self._buffer:
-            self._read()
+    def _await_reader(self) -> None:
+        """Give the client `write_stall_s` to take something of what it has been sent."""
+        self._taken = self._written - self._unsent()
+        self._deadline = monotonic() + self._budget.write_stall_s
+
+    def _reads_on(self) -> bool:
+        """Whether a client that is being waited for has taken something since."""
+        waited_for = self._writing_paused or self._closing
+        return waited_for and bool(self._unsent()) and self._written - self._unsent() > self._taken
+
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _reject(self, error: TurnoutError) -> None:
         """A message that cannot be framed, or is refused unread: one answer, and the connection ends."""
         self._closing = True
+        self._lingers = not isinstance(error, BodyTimeout)
         self._buffer.clear()
-        self.deadline = float("inf")
         head = self._head or _NO_HEAD
         self._head = None
         self._exchange = Http1Exchange(self, head, b"", self._host.date_line)
         self._host.refuse(self._exchange, error)
 
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Let a client that is still sending find the answer: to close now would reset it under way."""
+        self._deadline = monotonic() + self._budget.body_timeout_s
+        if transport.can_write_eof():
+            transport.write_eof()
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _has_hung_up(transport: asyncio.Transport | None) -> bool:
+    """Whether the client has closed a connection that is not being read from, where the system tells."""
+    sock = None if transport is None else transport.get_extra_info("socket")
+    if sock is None or not hasattr(socket, "TCP_INFO"):
+        return False
+    state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state in _HUNG_UP
