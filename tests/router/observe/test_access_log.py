@@ -215,6 +215,7 @@ def test_a_pipe_that_is_read_again_gets_whole_lines() -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(reader, lambda: received.extend(os.read(reader, 1 << 16)))
         await until(lambda: received.count(b"\n") == 3000 - dropped)
+        await until(lambda: log._writer.pending_bytes == 0)  # the thread books a batch after it wrote it
         log(FINISHED)
         await until(lambda: received.count(b"\n") == 3001 - dropped)
         loop.remove_reader(reader)
