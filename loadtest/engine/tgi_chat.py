@@ -67,12 +67,18 @@ def _named(tools: tuple[Tool, ...], name: str) -> Tool:
 
 
 def _call_text(tool: Tool) -> tuple[str, ...]:
-    """The guided text; the part with the name ends with a token of its own."""
+    """The guided text, in parts that no token spans.
+
+    After the name come a quote and a comma in one token, as in every BPE: TGI drops that comma, but not one
+    that comes alone.
+    """
     function = msgspec.to_builtins(tool.function)
     arguments = tool_arguments({"parameters": function.get("parameters", function.get("arguments"))})
     name = msgspec.json.encode(tool.function.name).decode()
     opening = f'{{"function":{{"_name":{name}'
-    return (opening, "}}") if arguments == "{}" else (f"{opening},", f"{arguments[1:]}}}")
+    if arguments == "{}":
+        return opening, "}}"
+    return opening.removesuffix('"'), '",', f"{arguments[1:]}}}"
 
 
 def _call_id(asked: ChatRequest) -> str:

@@ -58,7 +58,7 @@ class StreamCollector:
         body = {
             **self._head,
             "object": OBJECTS[self._request.endpoint],
-            "choices": [self._choices[index] for index in sorted(self._choices)],
+            "choices": [_said(self._choices[index]) for index in sorted(self._choices)],
         }
         if "usage" in body:
             body["usage"] = body.pop("usage")
@@ -83,6 +83,14 @@ def _empty_choice(endpoint: Endpoint, index: int) -> dict[str, Any]:
     if endpoint is Endpoint.CHAT:
         return {"index": index, "message": {"role": "assistant", "content": None}, "logprobs": None}
     return {"index": index, "text": "", "logprobs": None}
+
+
+def _said(choice: dict[str, Any]) -> dict[str, Any]:
+    """An answer without a word is an empty text; only tool calls stand without one."""
+    message = choice.get("message")
+    if message is not None and message["content"] is None and not message.get("tool_calls"):
+        message["content"] = ""
+    return choice
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:

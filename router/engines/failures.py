@@ -185,7 +185,9 @@ def _judge(kind: str, status: int, complaint: Complaint) -> Failure:
     if status == 413:
         # The limit is this engine's (TGI: 2 MB); others have a higher one or none.
         return Failure(BodyTooLarge("The request is too large for the engine that it reached."), retry=True)
-    if status in (408, 415, 424) or status >= 500:
+    # Triton answers 500 to whatever its backend raises, a prompt that is too long too.
+    is_too_long = kind == "triton" and _CONTEXT_LENGTH.search(complaint.message) is not None
+    if status in (408, 415, 424) or (status >= 500 and not is_too_long):
         return Failure(UpstreamError(_told("The replica failed", complaint)), retry=status != 415)
     return Failure(_client_error(complaint), retry=False)
 

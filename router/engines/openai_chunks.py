@@ -15,6 +15,7 @@ from router.engines.openai_words import (
     CHUNK_OBJECTS,
     FINISH_REASONS,
     UNFINISHED,
+    added,
     estimated_usage,
     expected_choices,
     minted_id,
@@ -75,10 +76,12 @@ class Chunks:
     _shows_usage: bool = field(init=False)
     _keeps_running_usage: bool = field(init=False)
     _usage_sent: bool = field(default=False, init=False)
+    _usage_so_far: Usage | None = field(default=None, init=False)
     _id: str = field(default="", init=False)
     _finished: set[int] = field(default_factory=set, init=False)
     _introduced: set[int] = field(default_factory=set, init=False)
-    _calls: set[tuple[int, int]] = field(default_factory=set, init=False)
+    _calls: dict[tuple[int, int], tuple[object, object]] = field(default_factory=dict, init=False)
+    """Name and id by choice and call."""
 
     def __post_init__(self) -> None:
         request = self.request
@@ -139,10 +142,16 @@ class Chunks:
     def finish_tool_calls(self) -> list[dict[str, Any]]:
         """The finish of tool calls that TGI leaves out: usage came, so nothing more will.
 
-        (Its `ChatState` is back in `Buffering` when the end token arrives, and emits no chunk for it.)
+        (Its `ChatState` is back in `Buffering` when the end token arrives, and emits no chunk for it; nor
+        for a call that `max_tokens` cut before its name was known.)
         """
-        called = self.infers_tool_calls and self._calls and self.usage is not None
-        return self.finish_open("tool_calls") if called and not self.complete else []
+        if not self.infers_tool_calls or self.usage is None or self.complete:
+            return []
+        limit = self.request.max_tokens
+        if self._calls:
+            return self.finish_open("tool_calls")
+        is_cut = limit is not None and self.usage.completion_tokens >= limit
+        return self.finish_open("length") if is_cut else []
 
     def _head(self) -> dict[str, Any]:
         if not self._id:
@@ -193,15 +202,26 @@ class Chunks:
                 self._tool_call(chunk, call, index)
 
     def _tool_call(self, chunk: Chunk, call: Any, index: int) -> None:
-        """Clients join the strings of a call's pieces, so its id may come once only (TGI repeats it)."""
+        """Clients join the strings of a call's pieces: its id and its name come once, in the first.
+
+        TGI repeats the id. trtllm-serve repeats the name of a named tool, whose call has no id at all.
+        """
         if not isinstance(call, dict):
             return
         function, number = call.get("function"), call.get("index")
+        function = function if isinstance(function, dict) else {}
+        name = function.get("name")
         key = (index, number if isinstance(number, int) else 0)
-        if key in self._calls and not (isinstance(function, dict) and function.get("name")):
+        known = self._calls.get(key)
+        if known is not None and (not name or (name, call.get("id") or known[1]) == known):
             chunk.drop(call, "id")
             chunk.drop(call, "type")
-        self._calls.add(key)
+            if name:
+                chunk.drop(function, "name")
+            return
+        if not call.get("id"):
+            chunk.put(call, "id", f"call_{self.request.id}_{key[0]}_{key[1]}")
+        self._calls[key] = (name, call["id"])
 
     def _finish(self, chunk: Chunk, choice: dict[str, Any]) -> Failure | None:
         said = choice.get("finish_reason")
@@ -227,8 +247,10 @@ class Chunks:
         usage = read_usage(members.get("usage"))
         if usage is None:
             return not is_own_chunk
-        self.usage = usage
         chunk.eventful = True
+        if is_own_chunk and "batch_prompt" in self.request.needs:
+            usage = self._add_up(chunk, usage)
+        self.usage = usage
         if is_own_chunk:
             # Before every choice is finished it would come too early: `closing` makes another one.
             self._usage_sent = self._shows_usage and self.complete
@@ -236,6 +258,15 @@ class Chunks:
         if not self._keeps_running_usage:
             chunk.drop(members, "usage")
         return True
+
+    def _add_up(self, chunk: Chunk, usage: Usage) -> Usage:
+        """trtllm-serve states the usage of each prompt of a batch by itself; OpenAI means all of them."""
+        so_far = self._usage_so_far
+        if so_far is not None:
+            usage = added(so_far, usage)
+            chunk.put(chunk.members, "usage", usage_object(usage))
+        self._usage_so_far = usage
+        return usage
 
 
 def _says(delta: dict[str, Any]) -> bool:

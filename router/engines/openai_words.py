@@ -67,6 +67,16 @@ def _first_int(members: dict[str, Any], *names: str) -> int | None:
     return None
 
 
+def added(one: Usage, other: Usage) -> Usage:
+    """The tokens of two answers; cached ones are known only if both are."""
+    is_known = one.cached_tokens is not None and other.cached_tokens is not None
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        (one.cached_tokens or 0) + (other.cached_tokens or 0) if is_known else None,
+    )
+
+
 def usage_object(usage: Usage) -> dict[str, Any]:
     """`usage` as an OpenAI answer states it."""
     stated: dict[str, Any] = {

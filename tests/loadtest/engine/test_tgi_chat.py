@@ -54,6 +54,28 @@ def test_tools() -> None:
     asyncio.run(run())
 
 
+def test_the_arguments_of_a_streamed_call_are_json_whatever_the_name() -> None:
+    """How the text before them happens to fall into tokens does not show."""
+
+    async def run() -> None:
+        async with engine("tgi") as tgi:
+            for length in range(1, 7):
+                tool = {"type": "function", "function": {**WEATHER["function"], "name": "f" * length}}
+                asked = {
+                    **CHAT,
+                    "max_tokens": 100,
+                    "tools": [tool],
+                    "tool_choice": "required",
+                    "stream": True,
+                }
+                events = (await post(tgi, "/v1/chat/completions", asked)).events()
+                calls = [event["choices"][0]["delta"]["tool_calls"][0]["function"] for event in events]
+                assert calls[0]["name"] == "f" * length
+                assert json.loads("".join(call["arguments"] for call in calls)).keys() == {"city"}
+
+    asyncio.run(run())
+
+
 def test_choosing_no_tool_costs_a_second_generation() -> None:
     """Free to choose, the model writes `no_tool` unseen, and then the answer."""
 

@@ -134,7 +134,7 @@ def test_what_openai_clients_send_is_accepted_everywhere(name: str, endpoint: En
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("name", ["vllm", "tgi", "trtllm", "trtllm in 2025"])
+@pytest.mark.parametrize("name", ["vllm", "tgi", "trtllm", "trtllm in 2025", "triton llmapi"])
 def test_a_prompt_that_is_too_long_is_the_clients_fault(name: str, stream: bool) -> None:
     """As a status, or as the first event under status 200."""
     asked = _asked(COMPLETIONS, stream=stream, prompt="ship " * 400)

@@ -137,3 +137,12 @@ def test_a_stream_that_breaks_gives_no_answer(fixture_name: str, code: str) -> N
 def test_it_is_where_streams_are_read() -> None:
     """Importable beside the reader."""
     assert SameCollector is StreamCollector
+
+
+def test_an_answer_without_a_word_is_an_empty_text() -> None:
+    """Clients expect null only beside tool calls."""
+    asked = request(CHAT, {"messages": [{"role": "user", "content": "Hi!"}]})
+    collector = _collector("triton", asked, chat_template="x")
+    collector.feed(frames({"model_name": "ensemble", "model_version": "1", "text_output": ""}))
+    collector.end()
+    assert msgspec.json.decode(collector.answer().body)["choices"][0]["message"]["content"] == ""

@@ -172,6 +172,16 @@ def test_a_status_is_judged(kind: str, status: int, body: bytes, code: str, seen
     assert (failure.error.code, failure.error.status, failure.retry) == (code, seen, retry)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"), [("triton", "context_length_exceeded"), ("vllm", "upstream_error")]
+)
+def test_triton_answers_500_to_a_prompt_that_is_too_long(kind: str, code: str) -> None:
+    """There the wording decides; elsewhere a 500 is the engine's own fault, whatever it mentions."""
+    body = b'{"error":"Error generating request: The sum of prompt length (9) should not exceed max_seq_len (8)"}'
+    failure = read_failure(kind, 500, "application/json", body)
+    assert (failure.error.code, failure.retry) == (code, kind == "vllm")
+
+
 def test_a_wrong_key_is_the_routers_fault_and_says_so() -> None:
     """The client learns that it is not its own key."""
     failure = read_failure("vllm", 401, "application/json", b'{"error":"Unauthorized"}')

@@ -390,6 +390,52 @@ def test_tgi_tool_calls_without_a_finish_are_finished_by_usage() -> None:
     assert _read(frames(chunk, DONE), "tgi").failure is not None
 
 
+@pytest.mark.parametrize(("limit", "finish"), [(2, "length"), (3, None)])
+def test_a_tgi_tool_call_that_was_cut_before_its_name(limit: int, finish: str | None) -> None:
+    """TGI then sends usage alone: the limit was reached, or else the answer is broken."""
+    asked = request(max_tokens=limit, include_usage=True)
+    seen = _read(frames({**ROLE, "choices": [], "usage": USAGE}, DONE), "tgi", asked)
+    assert seen.finish_reason == finish
+    assert (seen.failure is None) == seen.done == (finish is not None)
+
+
+def test_trtllm_repeats_the_name_of_a_named_tool_and_gives_no_id() -> None:
+    """Clients would join the names, and have no id to answer to; a second call is told from a repetition."""
+
+    def piece(arguments: str, name: str = "f", **more: Any) -> dict[str, Any]:
+        call = {"index": 0, "type": "function", "function": {"name": name, "arguments": arguments}, **more}
+        chunk = delta_chunk("")
+        chunk["choices"][0]["delta"] = {"tool_calls": [call]}
+        return chunk
+
+    others = (piece("c", "g"), piece("d", "g", id="x"))
+    seen = _read(frames(piece("a"), piece("b"), *others, STOP, DONE), "trtllm")
+    calls = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in _chunks(seen.out)[:4]]
+    assert calls[0] == {**piece("a")["choices"][0]["delta"]["tool_calls"][0], "id": "call_req-7_0_0"}
+    assert calls[1] == {"index": 0, "function": {"arguments": "b"}}
+    assert [call["id"] for call in calls[2:]] == ["call_req-7_0_0", "x"]
+
+
+def test_usage_of_each_prompt_of_a_batch_becomes_one() -> None:
+    """trtllm-serve states it once a prompt; the client gets the sum, once, after the last finish."""
+    asked = request(
+        Endpoint.COMPLETIONS,
+        {"prompt": ["a", "b"], "stream": True},
+        needs={"batch_prompt"},
+        include_usage=True,
+    )
+
+    def piece(index: int) -> dict[str, Any]:
+        return {**ROLE, "choices": [{"index": index, "text": "x", "finish_reason": "stop"}]}
+
+    usage = {**ROLE, "choices": [], "usage": USAGE}
+    seen = _read(frames(piece(0), usage, piece(1), usage, DONE), "trtllm", asked)
+    assert seen.usage == Usage(10, 4)
+    assert [chunk["usage"] for chunk in _chunks(seen.out) if "usage" in chunk] == [
+        {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+    ]
+
+
 def test_vllms_named_tool_keeps_stop() -> None:
     """As OpenAI says it."""
     call = {"index": 0, "id": "0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
