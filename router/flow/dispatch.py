@@ -13,8 +13,10 @@ from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
 from router.fleet.replicas import Lease, Replica
+from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
-from router.flow.relay import AnswerRelay, CollectRelay, Relay, StreamRelay
+from router.flow.relay import Relay
+from router.flow.stream_relay import StreamRelay
 from router.flow.upstream import READ_BYTES, Upstream
 from router.flow.watch import Watch
 from router.observe.events import Attempt

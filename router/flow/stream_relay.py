@@ -1,0 +1,135 @@
+"""A stream, frame by frame: held back until the first good frame, ended by `[DONE]` or by one error frame."""
+
+from bisect import bisect_right
+from time import monotonic
+
+from policies.outcome import Ending
+from router.api.errors import UpstreamProtocol
+from router.engines.engine import Failure, StreamReader
+from router.engines.sse import frame_of
+from router.fleet.replicas import Lease
+from router.flow.call import EVENT_STREAM, Call, Limits
+from router.flow.relay import Relay
+from router.flow.upstream import Connection
+from router.flow.watch import Watch
+from router.observe.events import GAP_BOUNDS_S
+
+_TRAILER_S = 1.0
+"""How long a replica may take to end its body after the answer itself is complete."""
+
+
+class StreamRelay(Relay):
+    """A stream, frame by frame."""
+
+    __slots__ = ("_delivered", "_exchange", "_gap_sum_s", "_gaps", "_last_at", "_reader")
+
+    def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch, reader: StreamReader) -> None:
+        super().__init__(call, lease, limits, watch)
+        self._reader = reader
+        self._exchange = call.exchange
+        self._delivered = False
+        self._last_at = 0.0
+        self._gaps = [0] * (len(GAP_BOUNDS_S) + 1)
+        self._gap_sum_s = 0.0
+
+    def launch(self, connection: Connection, request: bytes) -> None:
+        self.deadline = min(monotonic() + self.limits.first_token_s, self.call.deadline)
+        super().launch(connection, request)
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        super().head(status, headers)
+        if status == 200 and not self._content_type.startswith("text/event-stream"):
+            self.fail(
+                Failure(UpstreamProtocol("the replica did not answer with an event stream"), retry=True)
+            )
+
+    def pause(self) -> None:
+        """While the client does not read, silence is not the replica's."""
+        super().pause()
+        self.deadline = self.call.deadline
+
+    def resume(self) -> None:
+        super().resume()
+        self._last_at = now = monotonic()
+        self.deadline = min(now + self.limits.between_tokens_s, self.call.deadline)
+
+    def take(self, data: bytes) -> None:
+        if self._over:
+            return
+        reader = self._reader
+        frames = reader.feed(data)
+        if frames:
+            self._forward(frames)
+        if reader.failure is not None:
+            self.fail(reader.failure)
+        elif reader.done and self.decided_at is not None:
+            self._finish()
+
+    def ended(self) -> None:
+        reader = self._reader
+        if not reader.done:
+            frames = reader.end()
+            if frames:
+                self._forward(frames)
+        if reader.failure is not None:
+            self.fail(reader.failure)
+        elif self.decided_at is None:
+            self.fail(Failure(UpstreamProtocol("the replica's stream was empty"), retry=True))
+        else:
+            self._finish()
+            self.settle()
+
+    def client_left(self) -> None:
+        if self.decided_at is not None and not self._over:
+            self._keep_figures()
+        super().client_left()
+
+    def fail(self, failure: Failure, ending: Ending | None = None) -> None:
+        """After the first good frame the failure becomes the stream's last frame; after the last, nothing."""
+        if self._over:
+            return
+        if self._delivered:
+            # The client has everything; only the replica's body has not ended.
+            self.hang_up()
+            self.settle()
+            return
+        if self.decided_at is not None:
+            self._keep_figures()
+            self.call.error = failure.error
+            self._exchange.write(frame_of(self.call.body_of(failure.error)))
+            self.call.finish()
+        super().fail(failure, ending)
+
+    def _forward(self, frames: bytes) -> None:
+        now = monotonic()
+        if self.decided_at is None:
+            self.decide(now)
+            self.call.first_token_at = now
+            self.call.begin(200, EVENT_STREAM, None, now)
+        else:
+            gap_s = now - self._last_at
+            self._gap_sum_s += gap_s
+            self._gaps[bisect_right(GAP_BOUNDS_S, gap_s)] += 1
+        self._last_at = now
+        self.deadline = min(now + self.limits.between_tokens_s, self.call.deadline)
+        self._exchange.write(frames)
+
+    def _finish(self) -> None:
+        """The client's stream is complete; the connection may still have a trailer to read."""
+        if self._delivered:
+            return
+        self._delivered = True
+        self._keep_figures()
+        self._release_exchange()
+        self.call.finish()
+        if self._connection is not None:
+            # A client that is still reading what was sent no longer holds up what comes next.
+            self._connection.resume()
+        self.deadline = monotonic() + _TRAILER_S
+
+    def _keep_figures(self) -> None:
+        call = self.call
+        call.usage = self._reader.usage
+        call.finish_reason = self._reader.finish_reason
+        call.gaps = self._gaps
+        call.gap_sum_s = self._gap_sum_s
