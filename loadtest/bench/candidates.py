@@ -39,7 +39,8 @@ def _turnout(policy: str, launch: Launch) -> list[str]:
     replicas = "".join(f'  {{ url = "{url}", engine = "vllm" }},\n' for url in launch.replica_urls)
     path = launch.folder / "turnout.toml"
     path.write_text(
-        f'[server]\nhost = "127.0.0.1"\nport = {launch.port}\nsettle_s = 0\ndrain_timeout_s = 1\n\n'
+        f'[server]\nhost = "127.0.0.1"\nport = {launch.port}\nsettle_s = 0\ndrain_timeout_s = 1\n'
+        f'access_log = "off"\n\n'
         f'[admin]\nhost = "127.0.0.1"\nport = {launch.spare_port}\n\n'
         f'[models.m]\nstable = "v1"\npolicy = "{policy}"\n\n'
         f'[models.m.versions.v1]\nserved_name = "m"\nreplicas = [\n{replicas}]\n'

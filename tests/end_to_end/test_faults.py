@@ -104,7 +104,6 @@ def test_a_failure_before_the_first_token_is_retried_elsewhere(fault: str, strea
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
-        ("refuse", 502, "upstream_reset"),
         ("reset", 502, "upstream_reset"),
         ("junk", 502, "upstream_protocol"),
         ("oversize_head", 502, "upstream_protocol"),
@@ -124,6 +123,27 @@ def test_when_nobody_can_answer_the_error_says_what_happened(fault: str, status:
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert answer.headers["x-should-retry"] == "true"
         assert fleet.engines[0].url.rpartition("/")[2] not in answer.text
+
+    with_fleet(test, "vllm")
+
+
+def test_a_replica_that_refuses_connections_is_an_error_and_soon_known_to_be_down() -> None:
+    """502 while the router finds out, then 503, and an answer again soon after it is back."""
+
+    async def test(fleet: RunningFleet, client: httpx.AsyncClient) -> None:
+        engine = fleet.engines[0]
+        engine.faults.set("refuse")
+        codes = set()
+        while "no_healthy_replica" not in codes:
+            answer = await chat(client, stream=True)
+            assert answer.status_code in (502, 503)
+            codes.add(answer.json()["error"]["code"])
+        assert codes <= {"upstream_reset", "no_healthy_replica"}
+        assert answer.headers["retry-after"] == "1"
+        assert (await client.get("/readyz")).status_code == 503
+        engine.faults.clear()
+        while (answer := await chat(client, stream=True)).status_code != 200:
+            await asyncio.sleep(0.05)
 
     with_fleet(test, "vllm")
 
