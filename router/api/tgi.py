@@ -54,12 +54,12 @@ def read_generate(
     if inputs is None or bytes(inputs)[:1] != b'"':
         raise RequestError("'inputs' must be a string", param="inputs")
     model = read_model(members) if "model" in members or only_model is None else only_model
-    stream = endpoint is Endpoint.GENERATE_STREAM or read_stream_flag(members)
+    is_root = endpoint is Endpoint.GENERATE_ROOT
     request = InferenceRequest(
         id=call_id,
-        endpoint=Endpoint.GENERATE_STREAM if stream else Endpoint.GENERATE,
+        endpoint=endpoint,
         model=model,
-        stream=stream,
+        stream=endpoint is Endpoint.GENERATE_STREAM or (is_root and read_stream_flag(members)),
         body=body,
         members=members,
         needs=frozenset({"generate"}),
@@ -114,14 +114,16 @@ class _Wish:
     prompt: str
     details: bool
     full_text: bool
+    """The prompt too; `/` means it where nothing is said, as TGI does for models tagged `text-generation`."""
 
     @classmethod
     def of(cls, request: InferenceRequest) -> "_Wish":
         parameters = _parameters(request.members)
+        unsaid = b"true" if request.endpoint is Endpoint.GENERATE_ROOT else b"false"
         return cls(
             prompt=msgspec.json.decode(request.members["inputs"], type=str),
             details=bytes(parameters.get("details", b"")) == b"true",
-            full_text=bytes(parameters.get("return_full_text", b"")) == b"true",
+            full_text=bytes(parameters.get("return_full_text", unsaid)) == b"true",
         )
 
     def text(self, generated: str) -> str:
@@ -129,7 +131,7 @@ class _Wish:
 
 
 def translate_answer(original: InferenceRequest, answer: Answer) -> Answer:
-    """A completion's answer as TGI's `/generate` gives it."""
+    """A completion's answer as TGI's `/generate` gives it; at `/` it is a list of one."""
     wish = _Wish.of(original)
     completion = msgspec.json.decode(answer.body)
     generated: dict[str, Any] = {"generated_text": wish.text(completion["choices"][0]["text"])}
@@ -141,7 +143,8 @@ def translate_answer(original: InferenceRequest, answer: Answer) -> Answer:
             "prefill": [],
             "tokens": [],
         }
-    return replace(answer, body=msgspec.json.encode(generated))
+    is_root = original.endpoint is Endpoint.GENERATE_ROOT
+    return replace(answer, body=msgspec.json.encode([generated] if is_root else generated))
 
 
 class GenerateReader:

@@ -9,7 +9,7 @@ from router.api.request import Endpoint, InferenceRequest
 from router.engines.openai_words import stream_options
 
 STREAMED_ENDPOINTS: Final = frozenset(
-    {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES}
+    {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES, Endpoint.GENERATE_ROOT}
 )
 COMPLETION_MAX_TOKENS: Final = 16
 """What OpenAI's completions mean without `max_tokens`; engines that mean something else are told so."""

@@ -14,6 +14,8 @@ from router.engines.openai_stream import OpenAIStream
 from router.engines.tgi_generate import GenerateStream, read_generated
 from router.engines.tgi_request import chat_body, completion_body, tokenize_target
 
+NATIVE_ENDPOINTS = frozenset({Endpoint.GENERATE, Endpoint.GENERATE_STREAM, Endpoint.GENERATE_ROOT})
+
 
 @dataclass(frozen=True, slots=True)
 class Tgi:
@@ -41,12 +43,12 @@ class Tgi:
         return UpstreamRequest(path, body, streams(request))
 
     def open_stream(self, request: InferenceRequest) -> StreamReader:
-        if request.endpoint is Endpoint.GENERATE_STREAM:
+        if request.endpoint in NATIVE_ENDPOINTS:
             return GenerateStream(self.kind)
         return OpenAIStream(Chunks(request, self.target.public_name, infers_tool_calls=True), self.kind)
 
     def read_answer(self, request: InferenceRequest, body: bytes) -> Answer | Failure:
-        if request.endpoint is Endpoint.GENERATE:
+        if request.endpoint in NATIVE_ENDPOINTS:
             return read_generated(self.kind, body)
         if request.endpoint is Endpoint.TOKENIZE:
             return _tokens(request, body)

@@ -99,8 +99,9 @@ def read_details(details: Any) -> tuple[Usage | None, str | None]:
 
 
 def read_generated(kind: str, body: bytes) -> Answer | Failure:
-    """A complete answer of `/generate`."""
-    members = read_object(body)
+    """A complete answer of `/generate`, or of `/`, which is a list of one."""
+    is_list = body.startswith(b"[") and body.endswith(b"]")
+    members = read_object(body[1:-1] if is_list else body)
     if members is None:
         return malformed("an answer that is not a JSON object")
     if is_error(members):

@@ -204,6 +204,8 @@ def test_tgis_own_answer_passes_untouched() -> None:
     assert answer.body is body
     assert (answer.usage, answer.finish_reason) == (Usage(2, 3), "length")
     assert _answer("tgi", Endpoint.GENERATE, b'{"generated_text":"Hi"}').usage is None
+    at_root = _answer("tgi", Endpoint.GENERATE_ROOT, b"[%b]" % body)
+    assert (at_root.body, at_root.usage) == (b"[%b]" % body, Usage(2, 3))
 
 
 @pytest.mark.parametrize(

@@ -228,13 +228,21 @@ def test_tgi_schema_without_schema_is_the_clients_mistake() -> None:
     assert raised.value.param == "response_format"
 
 
-@pytest.mark.parametrize("endpoint", [Endpoint.GENERATE, Endpoint.GENERATE_STREAM])
-def test_tgis_own_requests_pass_untouched(endpoint: Endpoint) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "stream"),
+    [
+        (Endpoint.GENERATE, False),
+        (Endpoint.GENERATE_STREAM, True),
+        (Endpoint.GENERATE_ROOT, False),
+        (Endpoint.GENERATE_ROOT, True),
+    ],
+)
+def test_tgis_own_requests_pass_untouched(endpoint: Endpoint, stream: bool) -> None:
     """A TGI client that reaches a TGI replica."""
-    asked = request(endpoint, b'{"inputs": "p", "parameters": {"top_p": 1}}')
+    asked = request(endpoint, b'{"inputs": "p", "parameters": {"top_p": 1}}', stream=stream)
     upstream = engine("tgi").to_upstream(asked)
     assert upstream.body is asked.body
-    assert (upstream.path, upstream.streams) == (endpoint.value, endpoint is Endpoint.GENERATE_STREAM)
+    assert (upstream.path, upstream.streams) == (endpoint.value, stream)
 
 
 def test_tokenize_in_tgis_words() -> None:
