@@ -43,7 +43,8 @@ def serve(path: Path, host: str | None, port: int | None, workers: int | None, l
     logging.basicConfig(
         level=config.server.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx", "httpcore"):  # they would write a line for every probe
+        logging.getLogger(library).setLevel(logging.WARNING)
     raise SystemExit(uvloop.run(_run(config)))
 
 
