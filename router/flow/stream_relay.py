@@ -56,6 +56,10 @@ class StreamRelay(Relay):
     def take(self, data: bytes) -> None:
         if self._over:
             return
+        if self._delivered:
+            # Nobody wants it, and there may be no end of it.
+            self._close()
+            return
         reader = self._reader
         frames = reader.feed(data)
         if frames:
@@ -89,9 +93,7 @@ class StreamRelay(Relay):
         if self._over:
             return
         if self._delivered:
-            # The client has everything; only the replica's body has not ended.
-            self.hang_up()
-            self.settle()
+            self._close()
             return
         if self.decided_at is not None:
             self._keep_figures()
@@ -126,6 +128,11 @@ class StreamRelay(Relay):
             # A client that is still reading what was sent no longer holds up what comes next.
             self._connection.resume()
         self.deadline = monotonic() + _TRAILER_S
+
+    def _close(self) -> None:
+        """The client has everything; the replica's body need not end."""
+        self.hang_up()
+        self.settle()
 
     def _keep_figures(self) -> None:
         call = self.call

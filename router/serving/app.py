@@ -75,7 +75,9 @@ async def _http_exception(request: Request, exc: Exception) -> Response:
     if status == 404:
         return refusal(PathNotFound(f"there is nothing at {request.url.path[:128]}"))
     if status == 405:
-        return refusal(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path[:128]}"))
+        answer = refusal(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path[:128]}"))
+        answer.headers["allow"] = (getattr(exc, "headers", None) or {}).get("Allow", "")
+        return answer
     return refusal(InternalError("the router failed to handle this request; its log says why"))
 
 
@@ -93,4 +95,7 @@ def public_app(
         *[Route(path, inference, methods=["POST"]) for path in ENDPOINTS],
     ]
     handlers = {HTTPException: _http_exception, Exception: _http_exception}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    # A path with a slash too many is another path, not a detour through whatever host the client named.
+    app.router.redirect_slashes = False
+    return app

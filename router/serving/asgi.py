@@ -17,7 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _HIGH_WATER_BYTES = 65536
-"""What may wait for a slow client before the replica is told to pause."""
+"""What may wait for a slow client before the replica is told to pause; also the most that is sent at once."""
 
 
 class AnswerCut(Exception):
@@ -31,9 +31,9 @@ class ClientLeft(Exception):
 class AsgiExchange:
     """One ASGI request; see `router.flow.exchange.Exchange`. The flow writes, `deliver` sends."""
 
-    def __init__(self, scope: Scope, body: bytes, received_at: float) -> None:
+    def __init__(self, scope: Scope, body: bytes, received_at: float, write_stall_s: float) -> None:
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self.headers: Mapping[str, str] = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
@@ -46,6 +46,8 @@ class AsgiExchange:
         self.on_resume: Callable[[], None] | None = None
         self._outbox: deque[Message] = deque()
         self._waiting_bytes = 0
+        self._write_stall_s = write_stall_s
+        self._stall = asyncio.timeout(None)
         self._paused = False
         self._over = False
         self._cut = False
@@ -54,6 +56,8 @@ class AsgiExchange:
     # ---- the flow ----
 
     def start(self, status: int, headers: Sequence[Header], length: int | None) -> None:
+        if self.disconnected:
+            return
         lines = list(headers) if length is None else [*headers, (b"content-length", b"%d" % length)]
         self._outbox.append({"type": "http.response.start", "status": status, "headers": lines})
 
@@ -62,14 +66,19 @@ class AsgiExchange:
             return
         self.bytes_out += len(data)
         self._waiting_bytes += len(data)
-        self._outbox.append({"type": "http.response.body", "body": data, "more_body": True})
+        for begin in range(0, len(data), _HIGH_WATER_BYTES):
+            piece = data[begin : begin + _HIGH_WATER_BYTES]
+            self._outbox.append({"type": "http.response.body", "body": piece, "more_body": True})
         self._news.set()
         if self._waiting_bytes > _HIGH_WATER_BYTES and not self._paused:
             self._paused = True
+            self._await_reader()
             if self.on_pause is not None:
                 self.on_pause()
 
     def finish(self) -> None:
+        if self.disconnected:
+            return
         self._outbox.append({"type": "http.response.body", "body": b"", "more_body": False})
         self._over = True
         self._news.set()
@@ -92,22 +101,37 @@ class AsgiExchange:
             callback()
 
     async def deliver(self, send: Send) -> None:
-        """Send what the flow writes, until it is over. Raises `AnswerCut` after `abort`."""
-        while True:
-            while self._outbox:
-                message = self._outbox.popleft()
-                await send(message)
-                self._waiting_bytes -= len(message.get("body", b""))
-                if self._paused and self._waiting_bytes <= _HIGH_WATER_BYTES // 2:
-                    self._paused = False
-                    if self.on_resume is not None:
-                        self.on_resume()
-            if self._cut:
-                raise AnswerCut
-            if self._over:
-                return
-            self._news.clear()
-            await self._news.wait()
+        """Send what the flow writes, until it is over.
+
+        Raises `AnswerCut` after `abort`, and `TimeoutError` if the client takes nothing for too long.
+        """
+        async with self._stall:
+            while True:
+                while self._outbox:
+                    message = self._outbox.popleft()
+                    await send(message)
+                    self._taken(len(message.get("body", b"")))
+                if self._cut:
+                    raise AnswerCut
+                if self._over:
+                    return
+                self._news.clear()
+                await self._news.wait()
+
+    def _taken(self, size: int) -> None:
+        self._waiting_bytes -= size
+        if not self._paused:
+            return
+        if self._waiting_bytes > _HIGH_WATER_BYTES // 2:
+            self._await_reader()
+            return
+        self._paused = False
+        self._stall.reschedule(None)
+        if self.on_resume is not None:
+            self.on_resume()
+
+    def _await_reader(self) -> None:
+        self._stall.reschedule(asyncio.get_running_loop().time() + self._write_stall_s)
 
 
 class InferenceApp:
@@ -129,7 +153,7 @@ class InferenceApp:
             refusal = BodyTimeout("the request's body did not arrive in time")
         except BodyTooLarge as error:
             refusal = error
-        exchange = AsgiExchange(scope, body, monotonic())
+        exchange = AsgiExchange(scope, body, monotonic(), self._budget.write_stall_s)
         if refusal is not None:
             self._inference.refuse(exchange, refusal)
             await exchange.deliver(send)

@@ -6,7 +6,6 @@ head says and by nothing else, within budgets of bytes, fields and time.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
@@ -15,14 +14,13 @@ from router.api.errors import BodyTimeout, TurnoutError
 from router.flow.exchange import Exchange
 from router.serving.head import Budget, ChunkedBody, Head, head_size, read_head
 from router.serving.http1_exchange import Http1Exchange
+from router.serving.kernel import has_hung_up, untaken_bytes
 from router.serving.ordinary import ClientConnection, OrdinaryConnection, require_ordinary
 
 Serve = Callable[[Exchange], None]
 """Takes an exchange and sees to it that it is answered."""
 
 _NO_HEAD = Head("POST", "/", {}, 0, chunked=False, keep_alive=False, expects_continue=False, http_1_0=False)
-_HUNG_UP = (7, 8)
-"""TCP_CLOSE and TCP_CLOSE_WAIT, first member of Linux's `struct tcp_info` (include/net/tcp_states.h)."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -114,7 +112,7 @@ class HttpConnection(asyncio.Protocol):
     # ---- the host ----
 
     def look(self, now: float) -> None:
-        if self._reading_paused and _has_hung_up(self._transport):
+        if self._reading_paused and has_hung_up(self._transport):
             self.abort()
         elif self._deadline <= now:
             self._expire()
@@ -250,16 +248,15 @@ class HttpConnection(asyncio.Protocol):
 
     def _await_reader(self) -> None:
         """Give the client `write_stall_s` to take something of what it has been sent."""
-        self._taken = self._written - self._unsent()
+        self._taken = self._written - untaken_bytes(self._transport)
         self._deadline = monotonic() + self._budget.write_stall_s
 
     def _reads_on(self) -> bool:
         """Whether a client that is being waited for has taken something since."""
-        waited_for = self._writing_paused or self._closing
-        return waited_for and bool(self._unsent()) and self._written - self._unsent() > self._taken
-
-    def _unsent(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if not (self._writing_paused or self._closing):
+            return False
+        untaken = untaken_bytes(self._transport)
+        return untaken > 0 and self._written - untaken > self._taken
 
     def _reject(self, error: TurnoutError) -> None:
         """A message that cannot be framed, or is refused unread: one answer, and the connection ends."""
@@ -280,12 +277,3 @@ class HttpConnection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-def _has_hung_up(transport: asyncio.Transport | None) -> bool:
-    """Whether the client has closed a connection that is not being read from, where the system tells."""
-    sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is None or not hasattr(socket, "TCP_INFO"):
-        return False
-    state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    return state in _HUNG_UP
