@@ -51,6 +51,8 @@ class EngineCore:
         """Multiplies every step time from the next step on."""
         self.alive = True
         self.stalled = False
+        self.draining = False
+        """What runs is finished, and nothing more can be submitted."""
         self.sleep_level = 0
         """0 awake, 1 weights offloaded, 2 everything discarded."""
         self._generations: dict[Request, Generation] = {}
@@ -65,11 +67,13 @@ class EngineCore:
         """Queue one generation. Raises EngineDead, and ValueError if the prompt is empty or can never fit."""
         if not self.alive:
             raise EngineDead("EngineCore encountered an issue. See stack trace (above) for the root cause.")
+        if self.draining:
+            raise EngineDead("cannot schedule new futures after shutdown")
         if not prompt_ids:
             raise ValueError("the prompt is empty")
         request = Request(prompt_ids, params, self.options.seed, time.monotonic())
         self.scheduler.add(request)
-        generation = Generation(request, self.options.stream_interval)
+        generation = Generation(request, params.stream_interval or self.options.stream_interval)
         self._generations[request] = generation
         self._wake()
         return generation

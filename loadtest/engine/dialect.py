@@ -141,6 +141,8 @@ class Traits:
     """Idle seconds after a response before the server closes a kept-alive connection."""
     server_headers: Headers = ()
     """Headers on every response, before the response's own."""
+    drains_listening: bool = False
+    """Whether it still accepts connections, and refuses their requests, while it drains."""
     max_body_bytes: int | None = None
     """Longer bodies get `error(413, ...)`."""
     extra_ports: Mapping[str, Routes] = field(default_factory=dict)

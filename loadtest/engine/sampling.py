@@ -29,6 +29,8 @@ class SamplingParams:
     """An output to give instead of the chain, as guided decoding does for tools and schemas."""
     lora: str | None = None
     cache_salt: str | None = None
+    stream_interval: int | None = None
+    """Tokens per output after the first one, if other than the engine's own."""
     use_prefix_cache: bool = True
     """False where an engine must see the logits of the whole prompt, such as for prompt logprobs."""
 

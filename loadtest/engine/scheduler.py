@@ -222,6 +222,7 @@ class Scheduler:
         """Back to the head of the queue; its filled blocks stay findable until they are evicted."""
         self._free(sequence)
         sequence.computed = 0
+        sequence.preemptions += 1
         self.counters.preemptions += 1
         if self._by_priority:
             insort(self.waiting, sequence, key=self._order)

@@ -23,6 +23,7 @@ class Sequence:
         "hashes",
         "last_token_s",
         "params",
+        "preemptions",
         "prompt_tokens",
         "published",
         "root",
@@ -46,6 +47,7 @@ class Sequence:
         self.blocks: list[int] = []
         self.hashes: list[int] = []
         self.published = 0
+        self.preemptions = 0
         self.scheduled_s: float | None = None
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
@@ -108,6 +110,7 @@ class Sequence:
             first_token_s=self.first_token_s,
             last_token_s=self.last_token_s,
             ended_s=ended_s,
+            preemptions=self.preemptions,
         )
 
 

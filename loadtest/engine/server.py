@@ -109,8 +109,11 @@ class RunningEngine:
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""
-        self.stop_listening()
+        self.core.draining = drain_s > 0
+        if not (self.core.draining and self.dialect.traits.drains_listening):
+            self.stop_listening()
         await self._until_quiet(drain_s)
+        self.stop_listening()
         self.core.abort_all()
         await self._until_quiet(1.0)
         await self.close()

@@ -88,6 +88,7 @@ class RequestRecord:
     first_token_s: float | None
     last_token_s: float | None
     ended_s: float
+    preemptions: int = 0
 
 
 class EngineListener(Protocol):

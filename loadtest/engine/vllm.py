@@ -1,9 +1,20 @@
-"""The vLLM dialect: which endpoint answers which path, and how the server behaves around them (v0.27)."""
+"""The vLLM dialect: which endpoint answers which path, and how the server behaves around them."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from loadtest.engine.core import EngineCore, EngineOptions
-from loadtest.engine.dialect import Handler, Refusal, Reply, Request, Response, Routes, Traits
+from loadtest.engine.dialect import (
+    GatheredResponse,
+    Handler,
+    Headers,
+    Reply,
+    Request,
+    Response,
+    Routes,
+    Traits,
+)
+from loadtest.engine.http1 import phrase
 from loadtest.engine.vllm_base import VllmBase
 from loadtest.engine.vllm_chat import ChatEndpoint
 from loadtest.engine.vllm_completions import CompletionsEndpoint
@@ -39,6 +50,7 @@ class VllmDialect:
             health_paths=frozenset({"/health", "/ping"}),
             idle_timeout_s=self._base.flags.keep_alive_s,
             server_headers=(("server", "uvicorn"),),
+            drains_listening=True,
         )
 
     def _all_routes(self) -> Routes:
@@ -49,7 +61,7 @@ class VllmDialect:
             **(self._developer_routes() if flags.dev_mode else {}),
             **(self._lora_routes() if flags.runtime_lora else {}),
         }
-        return {key: _flattening(handler) for key, handler in routes.items()} if flags.flat_errors else routes
+        return {key: self._finishing(handler) for key, handler in routes.items()}
 
     def _generation_routes(self) -> Routes:
         base = self._base
@@ -112,20 +124,39 @@ class VllmDialect:
         return Response.of_json({"error": "Unauthorized"}, 401)
 
     def error(self, status: int, message: str) -> Response:
-        error = VllmError(status, message)
-        return error.flat() if self._base.flags.flat_errors else error.response
+        if status in (404, 405) and message == phrase(status):
+            return Response.of_json({"detail": message}, status)
+        return VllmError(status, message).rendered(self._base.flags)
 
     def unhealthy(self) -> Response:
         return Response(503, content_type=None)
 
+    def _finishing(self, handler: Handler) -> Handler:
+        """The same handler with errors in this version's words, and the headers that go on every answer."""
 
-def _flattening(handler: Handler) -> Handler:
-    """The same handler with error bodies in the old, flat shape."""
+        async def handle(request: Request) -> Reply:
+            try:
+                reply = await handler(request)
+            except VllmError as error:
+                reply = error.rendered(self._base.flags)
+            return _with_headers(reply, self._headers(request))
 
-    async def handle(request: Request) -> Reply:
-        try:
-            return await handler(request)
-        except VllmError as error:
-            raise Refusal(error.flat()) from error
+        return handle
 
-    return handle
+    def _headers(self, request: Request) -> Headers:
+        if not self._base.flags.enable_request_id_headers:
+            return ()
+        return (("x-request-id", self._base.own_id(request)),)
+
+
+def _with_headers(reply: Reply, more: Headers) -> Reply:
+    if not more:
+        return reply
+    if isinstance(reply, GatheredResponse):
+        render = reply.render
+        return replace(reply, render=lambda completions: _headed(render(completions), more))
+    return replace(reply, headers=(*reply.headers, *more))
+
+
+def _headed(response: Response, more: Headers) -> Response:
+    return replace(response, headers=(*response.headers, *more))

@@ -1,13 +1,17 @@
 """What vLLM's endpoints share: names of models and adapters, ids, submission, and the checks before it."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
 from loadtest.engine.core import EngineCore, EngineOptions, Generation
 from loadtest.engine.dialect import Headers, Request
-from loadtest.engine.vllm_errors import bad_request, unknown_model
+from loadtest.engine.sampling import SamplingParams
+from loadtest.engine.vllm_context import output_limit
+from loadtest.engine.vllm_errors import bad_request, queue_full, unknown_model
 from loadtest.engine.vllm_options import VllmOptions
+from loadtest.engine.vllm_usage import UsageReport
 from loadtest.engine.vllm_wire import Identity
 
 _REMEMBERED: Final = 1_000
@@ -20,6 +24,8 @@ class VllmBase:
         self.core = core
         self.options = options
         self.flags = options.extra_as(VllmOptions)
+        self.rejected = 0
+        """Requests refused because the queue was full."""
         self.loras = dict.fromkeys(options.loras, "/adapters")
         """Path by name of the loaded adapters."""
         self.requests: dict[str, tuple[Generation, ...]] = {}
@@ -31,17 +37,38 @@ class VllmBase:
             return None
         if model in self.loras:
             return model
-        raise unknown_model(model)
+        raise unknown_model(model, self.options.model_names)
 
     def identity(self, request: Request, prefix: str, model: str | None, wanted_id: str | None) -> Identity:
         """Id, creation time and names for a response; the id follows `X-Request-Id`."""
-        own = request.headers.get("x-request-id") or wanted_id or uuid4().hex
-        return Identity(
-            f"{prefix}-{own}", int(time.time()), model or self.options.model, self.flags.system_fingerprint
-        )
+        own = self.own_id(request, wanted_id)
+        name, fingerprint = model or self.options.model, self.flags.system_fingerprint
+        return Identity(f"{prefix}-{own}", int(time.time()), name, fingerprint)
 
-    def remember(self, response_id: str, generations: tuple[Generation, ...]) -> None:
-        """Let these be aborted by the id of their response."""
+    def own_id(self, request: Request, wanted_id: str | None = None) -> str:
+        """The request's id: the header's, the body's, or a new one."""
+        return request.headers.get("x-request-id") or wanted_id or uuid4().hex
+
+    def submit(
+        self,
+        response_id: str,
+        prompts: Sequence[Sequence[int]],
+        params: Sequence[Sequence[SamplingParams]],
+    ) -> tuple[Generation, ...]:
+        """Queue every prompt with each of its parameters; raises Refusal if the queue is full."""
+        limit = self.flags.max_num_queued_reqs
+        if limit is not None and self.core.stats().waiting >= limit:
+            self.rejected += 1
+            raise queue_full()
+        generations = tuple(
+            self.core.submit(prompt, one)
+            for prompt, choices in zip(prompts, params, strict=True)
+            for one in choices
+        )
+        self._remember(response_id, generations)
+        return generations
+
+    def _remember(self, response_id: str, generations: tuple[Generation, ...]) -> None:
         if len(self.requests) >= _REMEMBERED:
             running = {
                 key: ones for key, ones in self.requests.items() if not all(one.finished for one in ones)
@@ -49,35 +76,46 @@ class VllmBase:
             self.requests = running
         self.requests[response_id] = generations
 
-    def answer_headers(self, request: Request) -> Headers:
-        """Headers on generation answers."""
-        headers: Headers = ()
-        if self.flags.enable_request_id_headers:
-            headers = (("x-request-id", request.headers.get("x-request-id") or uuid4().hex),)
-        return headers
+    def limit(
+        self, asked: int | None, prompt_tokens: int, default: int | None, name: str = "max_tokens"
+    ) -> int:
+        """The longest output for a prompt; raises Refusal if they do not fit the context."""
+        return output_limit(
+            asked,
+            prompt_tokens,
+            self.options.max_model_len,
+            default=default,
+            recent=self.flags.recent,
+            name=name,
+        )
+
+    def usage(
+        self, prompts: Sequence[Generation], generations: Sequence[Generation], *, created: bool = False
+    ) -> UsageReport:
+        """The counts of these generations."""
+        return UsageReport(self.flags, self.options.block_size, prompts, generations, created=created)
 
     def load_headers(self, request: Request) -> Headers:
         """The ORCA header of whole answers, in the format that the request asks for."""
-        stats = self.core.stats()
-        values = {"kv_cache_usage_perc": stats.kv_usage_ratio, "num_requests_waiting": float(stats.waiting)}
         wanted = request.headers.get("endpoint-load-metrics-format", "").upper()
+        if wanted not in ("TEXT", "JSON"):
+            return ()
+        stats = self.core.stats()
+        values = {"num_requests_waiting": float(stats.waiting), "kv_cache_usage_perc": stats.kv_usage_ratio}
         if wanted == "TEXT":
             text = ", ".join(f"named_metrics.{name}={value}" for name, value in values.items())
             return (("endpoint-load-metrics", f"TEXT {text}"),)
-        if wanted == "JSON":
-            text = ", ".join(f'"{name}": {value}' for name, value in values.items())
-            return (("endpoint-load-metrics", f'JSON {{"named_metrics": {{{text}}}}}'),)
-        return ()
+        text = ", ".join(f'"{name}": {value}' for name, value in values.items())
+        return (("endpoint-load-metrics", f'JSON {{"named_metrics": {{{text}}}}}'),)
 
     def check_rank(self, request: Request) -> None:
         """Raises Refusal if `X-data-parallel-rank` names a rank that does not exist."""
         rank = request.headers.get("x-data-parallel-rank")
         if rank is None:
             return
-        if not rank.isdigit() or int(rank) >= self.flags.data_parallel_size:
-            raise bad_request(
-                f"data_parallel_rank {rank} is out of range [0, {self.flags.data_parallel_size})."
-            )
+        size = self.flags.data_parallel_size
+        if not rank.isdigit() or int(rank) >= size:
+            raise bad_request(f"data_parallel_rank {rank} is out of range [0, {size}).")
 
     def priority(self, request: Request, given: int) -> int:
         """The priority of the header, else of the body."""

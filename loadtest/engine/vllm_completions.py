@@ -1,22 +1,19 @@
 """vLLM's `/v1/completions`: text and token-id prompts, one or many."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from loadtest.engine.core import Generation
 from loadtest.engine.dialect import GatheredResponse, Reply, Request, Response, StreamResponse
 from loadtest.engine.guided import guided_text, schema_of
 from loadtest.engine.sampling import Completion, Output, SamplingParams
 from loadtest.engine.tokens import check_ids, decode, encode
+from loadtest.engine.vllm_answers import TextChoice, completion_answer
 from loadtest.engine.vllm_base import VllmBase
-from loadtest.engine.vllm_errors import bad_request
-from loadtest.engine.vllm_request import (
-    CompletionRequest,
-    check_sampling,
-    decode_body,
-    output_limit,
-    sampling_params,
-)
+from loadtest.engine.vllm_bodies import decode_body
+from loadtest.engine.vllm_context import check_characters
+from loadtest.engine.vllm_errors import VllmError, bad_request, bad_value
+from loadtest.engine.vllm_request import CompletionRequest, check_sampling, sampling_params
+from loadtest.engine.vllm_usage import UsageReport
 from loadtest.engine.vllm_wire import (
     DONE,
     CompletionChunks,
@@ -24,8 +21,6 @@ from loadtest.engine.vllm_wire import (
     Identity,
     completion_logprobs,
     error_events,
-    full_usage,
-    usage,
 )
 
 DEFAULT_MAX_TOKENS = 16
@@ -38,38 +33,44 @@ class CompletionsEndpoint:
         self._base = base
 
     async def handle(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), CompletionRequest)
+        wanted = decode_body(request, CompletionRequest)
         base = self._base
         lora = base.lora_of(wanted.model)
         check_sampling(wanted)
         base.check_rank(request)
         if wanted.suffix:
-            raise bad_request("suffix is not currently supported", "suffix")
-        prompts = prompts_of(wanted.prompt)
-        generations = tuple(
-            base.core.submit(prompt, params)
-            for prompt in prompts
-            for params in self._params(request, wanted, len(prompt), lora)
-        )
+            raise bad_request("suffix is only supported for models with FIM completion rendering", "suffix")
+        prompts = self.prompts(wanted)
+        params = [self._params(request, wanted, len(prompt), lora) for prompt in prompts]
         identity = base.identity(request, "cmpl", wanted.model, wanted.request_id)
-        base.remember(identity.id, generations)
-        headers = base.answer_headers(request)
+        generations = base.submit(identity.id, prompts, params)
+        usage = base.usage(generations[:: wanted.n or 1], generations)
         if wanted.stream:
-            return StreamResponse(
-                generations, CompletionEncoder(identity, wanted, generations, base), headers=headers
-            )
+            forced = base.flags.enable_force_include_usage
+            encoder = CompletionEncoder(identity, wanted, generations, usage, forced_usage=forced)
+            return StreamResponse(generations, encoder)
 
         def render(completions: tuple[Completion, ...]) -> Response:
-            value = _whole(identity, wanted, generations, completions, base)
-            return Response.of_json(value, headers=(*headers, *base.load_headers(request)))
+            choices = [
+                _choice(wanted, generation, completion)
+                for generation, completion in zip(generations, completions, strict=True)
+            ]
+            value = completion_answer(identity, choices, usage.whole(), recent=base.flags.recent)
+            return Response.of_json(value, headers=base.load_headers(request))
 
         return GatheredResponse(generations, render)
+
+    def prompts(self, wanted: CompletionRequest) -> list[list[int]]:
+        """Token ids of every prompt; raises Refusal."""
+        if self._base.flags.recent and isinstance(wanted.prompt, str):
+            check_characters(wanted.prompt, self._base.options.max_model_len)
+        return prompts_of(wanted.prompt)
 
     def _params(
         self, request: Request, wanted: CompletionRequest, prompt_tokens: int, lora: str | None
     ) -> list[SamplingParams]:
         base = self._base
-        limit = output_limit(wanted.max_tokens, prompt_tokens, base.options.max_model_len, DEFAULT_MAX_TOKENS)
+        limit = base.limit(wanted.max_tokens, prompt_tokens, DEFAULT_MAX_TOKENS)
         forced = guided_text(schema_of(wanted.response_format, wanted.structured_outputs))
         return [
             sampling_params(
@@ -87,6 +88,8 @@ class CompletionsEndpoint:
 
 def prompts_of(prompt: str | list[str | int | list[int]] | None) -> list[list[int]]:
     """Token ids of every prompt; raises Refusal for none, an empty one, a mixed list, or impossible ids."""
+    if prompt == []:
+        raise bad_request("You must pass at least one prompt")
     if isinstance(prompt, str):
         ids = [encode(prompt)]
     elif prompt and isinstance(prompt[0], int):
@@ -98,60 +101,28 @@ def prompts_of(prompt: str | list[str | int | list[int]] | None) -> list[list[in
             encode(one) if isinstance(one, str) else one for one in prompt or () if not isinstance(one, int)
         ]
     if not ids or not all(ids):
-        raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
-    try:
-        for one in ids:
-            check_ids(one)
-    except ValueError as error:
-        raise bad_request(str(error), "prompt") from error
+        raise bad_value("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
+    for one in ids:
+        _check_vocabulary(one)
     return ids
 
 
-def _whole(
-    identity: Identity,
-    wanted: CompletionRequest,
-    generations: Sequence[Generation],
-    completions: Sequence[Completion],
-    base: VllmBase,
-) -> dict[str, Any]:
-    copies = wanted.n or 1
-    prompts = generations[::copies]
-    cached = sum(generation.cached_tokens for generation in prompts)
-    return {
-        "id": identity.id,
-        "object": "text_completion",
-        "created": identity.created,
-        "model": identity.model,
-        "choices": [
-            _choice(index, wanted, generation, completion)
-            for index, (generation, completion) in enumerate(zip(generations, completions, strict=True))
-        ],
-        "service_tier": None,
-        "system_fingerprint": identity.fingerprint,
-        "usage": full_usage(
-            sum(generation.prompt_tokens for generation in prompts),
-            sum(generation.output_tokens for generation in generations),
-            cached or None if base.flags.enable_prompt_tokens_details else None,
-        ),
-        "kv_transfer_params": None,
-    }
+def _check_vocabulary(token_ids: Sequence[int]) -> None:
+    try:
+        check_ids(token_ids)
+    except ValueError as error:
+        raise VllmError(400, str(error)) from error
 
 
-def _choice(
-    index: int, wanted: CompletionRequest, generation: Generation, completion: Completion
-) -> dict[str, Any]:
-    echoed = decode(generation.prompt_ids, specials=True) if wanted.echo else ""
-    ids = bool(wanted.return_token_ids)
-    return {
-        "index": index,
-        "text": echoed + completion.text,
-        "logprobs": completion_logprobs(completion.logprobs, len(echoed)),
-        "finish_reason": completion.finish_reason,
-        "stop_reason": completion.stop_reason,
-        "token_ids": completion.token_ids if ids else None,
-        "prompt_logprobs": None,
-        "prompt_token_ids": generation.prompt_ids if ids else None,
-    }
+def _choice(wanted: CompletionRequest, generation: Generation, completion: Completion) -> TextChoice:
+    prompt_ids = generation.prompt_ids
+    return TextChoice(
+        completion,
+        prompt_ids,
+        echoed=decode(prompt_ids, specials=True) if wanted.echo else "",
+        show_token_ids=bool(wanted.return_token_ids),
+        prompt_logprobs=wanted.prompt_logprobs,
+    )
 
 
 class CompletionEncoder:
@@ -162,52 +133,43 @@ class CompletionEncoder:
         identity: Identity,
         wanted: CompletionRequest,
         generations: Sequence[Generation],
-        base: VllmBase,
+        usage: UsageReport,
+        *,
+        forced_usage: bool,
     ) -> None:
-        forced = base.flags.enable_force_include_usage
         self._chunks = CompletionChunks(identity)
         self._wanted = wanted
         self._generations = generations
-        self._details = base.flags.enable_prompt_tokens_details
-        self._usage = wanted.wants_usage or forced
-        self._continuous = wanted.wants_continuous_usage or forced
-        self._ids = bool(wanted.return_token_ids)
+        self._usage = usage
+        self._wants_usage = wanted.wants_usage or forced_usage
+        self._continuous = wanted.wants_continuous_usage or forced_usage
         self._offsets = [-1] * len(generations)
         """Characters sent by choice; -1 before its first event."""
 
     def output(self, choice: int, output: Output) -> list[bytes]:
-        generation = self._generations[choice]
+        generation, wanted = self._generations[choice], self._wanted
         first = self._offsets[choice] < 0
-        echoed = decode(generation.prompt_ids, specials=True) if first and self._wanted.echo else ""
+        echoed = decode(generation.prompt_ids, specials=True) if first and wanted.echo else ""
         offset = max(0, self._offsets[choice]) + len(echoed)
         self._offsets[choice] = offset + len(output.text)
         ending = None
         if output.finish_reason is not None:
-            ending = Ending(output.finish_reason, output.stop_reason, fingerprinted=not self._usage)
-        usage_now = usage(generation.prompt_tokens, generation.output_tokens) if self._continuous else None
+            ending = Ending(output.finish_reason, output.stop_reason, fingerprinted=not self._wants_usage)
+        shows_prompt = first and (wanted.return_token_ids or wanted.echo)
         return [
             self._chunks.text(
                 choice,
                 echoed + output.text,
-                prompt_token_ids=generation.prompt_ids if first and self._ids else None,
-                token_ids=output.token_ids if self._ids else None,
+                prompt_token_ids=generation.prompt_ids if shows_prompt else None,
+                token_ids=output.token_ids if wanted.return_token_ids else None,
                 logprobs=completion_logprobs(output.logprobs, offset),
                 ending=ending,
-                usage_now=usage_now,
+                usage_now=self._usage.so_far(generation, (generation,)) if self._continuous else None,
             )
         ]
 
     def end(self) -> list[bytes]:
-        if not self._usage:
-            return [DONE]
-        prompts = self._generations[:: self._wanted.n or 1]
-        cached = sum(generation.cached_tokens for generation in prompts) if self._details else 0
-        value = usage(
-            sum(generation.prompt_tokens for generation in prompts),
-            sum(generation.output_tokens for generation in self._generations),
-            cached or None,
-        )
-        return [self._chunks.usage(value), DONE]
+        return [self._chunks.usage(self._usage.last_chunk()), DONE] if self._wants_usage else [DONE]
 
     def error(self, message: str) -> tuple[bytes, ...]:
         return error_events(message)

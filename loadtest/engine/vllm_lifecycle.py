@@ -5,8 +5,8 @@ import msgspec
 from loadtest.engine.core import EngineCore
 from loadtest.engine.dialect import Reply, Request, Response
 from loadtest.engine.vllm_base import VllmBase
+from loadtest.engine.vllm_bodies import decode_body
 from loadtest.engine.vllm_errors import bad_request
-from loadtest.engine.vllm_request import decode_body
 
 
 class AbortRequests(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class LifecycleEndpoint:
         return Response.of_json({"is_paused": self._paused})
 
     async def abort_requests(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), AbortRequests)
+        wanted = decode_body(request, AbortRequests)
         for request_id in wanted.request_ids:
             for generation in self._base.requests.get(request_id, ()):
                 self._core.abort(generation)

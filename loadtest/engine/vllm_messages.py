@@ -7,14 +7,16 @@ from typing import Any, Final
 import msgspec
 
 from loadtest.engine.chat_template import content_text
-from loadtest.engine.core import Generation
 from loadtest.engine.dialect import GatheredResponse, Refusal, Reply, Request, Response, StreamResponse
 from loadtest.engine.sampling import Completion, Output
+from loadtest.engine.tokens import encode
 from loadtest.engine.vllm_base import VllmBase
-from loadtest.engine.vllm_chat import ChatEndpoint, call_id, prompt_ids, tool_finish
+from loadtest.engine.vllm_bodies import decode_body
+from loadtest.engine.vllm_chat import ChatEndpoint, ChatJob, prompt_text, tool_finish
 from loadtest.engine.vllm_errors import VllmError
-from loadtest.engine.vllm_request import ChatRequest, decode_body
-from loadtest.engine.vllm_wire import Identity
+from loadtest.engine.vllm_options import VllmOptions
+from loadtest.engine.vllm_request import ChatRequest
+from loadtest.engine.vllm_tools import ToolStream, call_id
 
 _STOP_REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
@@ -89,116 +91,120 @@ class MessagesEndpoint:
         try:
             return self._answer(request)
         except VllmError as error:
-            raise Refusal(_error(error)) from error
+            value = {"type": error.kind, "message": error.message(self._base.flags)}
+            raise Refusal(Response.of_json({"type": "error", "error": value}, error.status)) from error
 
     def _answer(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), MessagesRequest)
-        chat = wanted.as_chat()
-        generation = self._chat.submit(request, chat)[0]
+        wanted = decode_body(request, MessagesRequest)
         identity = self._base.identity(request, "chatcmpl", wanted.model, None)
-        headers = self._base.answer_headers(request)
+        message = Message(self._chat.submit(request, wanted.as_chat(), identity), self._base.flags)
         if wanted.stream:
-            encoder = MessagesEncoder(identity, chat, generation)
-            return StreamResponse((generation,), encoder, headers=headers)
+            return StreamResponse(message.job.generations, MessagesEncoder(message))
 
         def render(completions: tuple[Completion, ...]) -> Response:
-            value = _message(identity, chat, generation, completions[0])
-            return Response.of_json(value, headers=headers)
+            return Response.of_json(message.whole(completions[0]))
 
-        return GatheredResponse((generation,), render)
+        return GatheredResponse(message.job.generations, render)
 
     async def count_tokens(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), MessagesRequest)
+        wanted = decode_body(request, MessagesRequest)
         self._base.lora_of(wanted.model)
-        count = len(prompt_ids(wanted.as_chat()))
+        count = len(encode(prompt_text(wanted.as_chat())))
         return Response.of_json(
             {"input_tokens": count, "context_management": {"original_input_tokens": count}}
         )
 
 
-def _error(error: VllmError) -> Response:
-    value = {"type": "error", "error": {"type": error.kind, "message": error.message}}
-    return Response.of_json(value, error.status)
+class Message:
+    """An answer in Anthropic's words."""
 
+    def __init__(self, job: ChatJob, flags: VllmOptions) -> None:
+        self.job = job
+        self._flags = flags
 
-def _usage(generation: Generation) -> dict[str, int]:
-    return {"input_tokens": generation.prompt_tokens, "output_tokens": generation.output_tokens}
+    @property
+    def usage(self) -> dict[str, int]:
+        """Token counts, those of the cache only where the server tells them."""
+        generation, counts = self.job.generations[0], self.job.usage
+        value = {"input_tokens": generation.prompt_tokens, "output_tokens": generation.output_tokens}
+        if self._flags.enable_prompt_tokens_details:
+            value["cache_creation_input_tokens"] = counts.created
+            value["cache_read_input_tokens"] = counts.cached
+        return value
 
+    def block(self, completion: Completion | None) -> dict[str, Any]:
+        """The one content block: complete, or empty as a stream begins it."""
+        tool = self.job.tool
+        if tool is None:
+            return {"type": "text", "text": "" if completion is None else completion.text}
+        written = "" if completion is None else tool.arguments(completion.token_ids)
+        value = msgspec.json.decode(written) if completion and len(completion.token_ids) >= tool.end else {}
+        return {"type": "tool_use", "id": call_id(self.job.identity.id, 0), "name": tool.name, "input": value}
 
-def _block(identity: Identity, chat: ChatRequest, text: str) -> dict[str, Any]:
-    """The one content block of an answer."""
-    if chat.forced_tool is None:
-        return {"type": "text", "text": text}
-    arguments = msgspec.json.decode(text) if text else {}
-    name = chat.forced_tool.get("name")
-    return {"type": "tool_use", "id": call_id(identity, 0), "name": name, "input": arguments}
+    def stop_reason(self, finish_reason: str) -> str:
+        """Anthropic's word for a finish reason."""
+        said = finish_reason if self.job.tool is None else tool_finish(self.job.chat, finish_reason)
+        return _STOP_REASONS.get(said, "end_turn")
 
+    def whole(self, completion: Completion) -> dict[str, Any]:
+        """A whole message, without nulls."""
+        return {
+            "id": self.job.identity.id,
+            "type": "message",
+            "role": "assistant",
+            "content": [self.block(completion)],
+            "model": self.job.identity.model,
+            "stop_reason": self.stop_reason(completion.finish_reason),
+            "usage": self.usage,
+        }
 
-def _stop_reason(chat: ChatRequest, reason: str) -> str:
-    said = tool_finish(chat, reason) if chat.forced_tool is not None else reason
-    return _STOP_REASONS.get(said, "end_turn")
-
-
-def _message(
-    identity: Identity, chat: ChatRequest, generation: Generation, completion: Completion
-) -> dict[str, Any]:
-    """A whole message, without nulls."""
-    return {
-        "id": identity.id,
-        "type": "message",
-        "role": "assistant",
-        "content": [_block(identity, chat, completion.text)],
-        "model": identity.model,
-        "stop_reason": _stop_reason(chat, completion.finish_reason),
-        "usage": _usage(generation),
-    }
+    def started(self) -> dict[str, Any]:
+        """The message of the first event."""
+        return {
+            "id": self.job.identity.id,
+            "type": "message",
+            "role": "assistant",
+            "content": [],
+            "model": self.job.identity.model,
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": self.job.generations[0].prompt_tokens, "output_tokens": 0},
+        }
 
 
 class MessagesEncoder:
     """Named events; the end is `message_stop`, there is no `[DONE]`."""
 
-    def __init__(self, identity: Identity, chat: ChatRequest, generation: Generation) -> None:
-        self._identity = identity
-        self._chat = chat
-        self._generation = generation
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._tool = None if message.job.tool is None else ToolStream(message.job.tool)
         self._begun = False
         self._block_open = False
         self._finish_reason = "stop"
 
     def output(self, _: int, output: Output) -> list[bytes]:
-        events = [] if self._begun else [self._start()]
+        events = [] if self._begun else [_event("message_start", {"message": self._message.started()})]
+        self._begun = True
         self._finish_reason = output.finish_reason or self._finish_reason
-        if not output.text:
+        text = output.text if self._tool is None else self._tool.push(output)[1]
+        if not text:
             return events
         if not self._block_open:
             self._block_open = True
-            block = _block(self._identity, self._chat, "")
-            events.append(_event("content_block_start", {"content_block": block, "index": 0}))
-        if self._chat.forced_tool is None:
-            delta = {"type": "text_delta", "text": output.text}
-        else:
-            delta = {"type": "input_json_delta", "partial_json": output.text}
-        events.append(_event("content_block_delta", {"delta": delta, "index": 0}))
-        return events
-
-    def _start(self) -> bytes:
-        self._begun = True
-        message: dict[str, Any] = {
-            "id": self._identity.id,
-            "content": [],
-            "model": self._identity.model,
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": {"input_tokens": self._generation.prompt_tokens, "output_tokens": 0},
-        }
-        return _event("message_start", {"message": message})
+            block = {"content_block": self._message.block(None), "index": 0}
+            events.append(_event("content_block_start", block))
+        delta = {"type": "text_delta", "text": text}
+        if self._tool is not None:
+            delta = {"type": "input_json_delta", "partial_json": text}
+        return [*events, _event("content_block_delta", {"delta": delta, "index": 0})]
 
     def end(self) -> list[bytes]:
-        stop = {"stop_reason": _stop_reason(self._chat, self._finish_reason)}
+        message = self._message
+        stop = {"stop_reason": message.stop_reason(self._finish_reason), "stop_sequence": None}
         events = [_event("content_block_stop", {"index": 0})] if self._block_open else []
         return [
             *events,
-            _event("message_delta", {"delta": stop, "usage": _usage(self._generation)}),
+            _event("message_delta", {"delta": stop, "usage": message.usage}),
             _event("message_stop", {}),
         ]
 

@@ -1,4 +1,4 @@
-"""Help texts and bucket bounds of vLLM's metrics."""
+"""Help texts and bucket bounds of vLLM's metrics, as recorded from v0.32; older versions had fewer."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,17 +21,11 @@ INTER_TOKEN_BOUNDS: Final = (
 """Seconds."""
 ITERATION_BOUNDS: Final = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Tokens."""
-
-_QUERIES: Final = "Prefix cache queries, in terms of number of queried tokens."
-_HITS: Final = "Prefix cache hits, in terms of number of cached tokens."
-_CACHED: Final = "Number of cached prompt tokens (local + external)."
-_PREEMPTIONS: Final = "Cumulative number of preemption from the engine."
-_PROMPT: Final = "Number of prefill tokens processed."
-_GENERATION: Final = "Number of generation tokens processed."
-_MORE: Final = "DEPRECATED: Use vllm:{} instead."
+PREEMPTION_BOUNDS: Final = (1, 2, 3, 4, 5, 10, 20)
 
 HELP: Final[Mapping[str, str]] = MappingProxyType(
     {
+        # gauges
         "num_requests_running": "Number of requests in model execution batches.",
         "num_requests_waiting": "Number of requests waiting to be processed.",
         "num_requests_waiting_by_reason": "Number of waiting requests by reason. Reason labels: 'capacity' = "
@@ -40,20 +34,31 @@ HELP: Final[Mapping[str, str]] = MappingProxyType(
         "engine_sleep_state": "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means "
         "engine is awake; weights_offloaded = 1 means sleep level 1; discard_all = 1 means sleep level 2.",
         "kv_cache_usage_perc": "KV-cache usage. 1 means 100 percent usage.",
-        "prefix_cache_queries_total": _QUERIES,
-        "prefix_cache_queries_created": _QUERIES,
-        "prefix_cache_hits_total": _HITS,
-        "prefix_cache_hits_created": _HITS,
-        "num_preemptions_total": _PREEMPTIONS,
-        "num_preemptions_created": _PREEMPTIONS,
-        "prompt_tokens_total": _PROMPT,
-        "prompt_tokens_created": _PROMPT,
-        "prompt_tokens_by_source_total": "Number of prompt tokens by source.",
-        "prompt_tokens_cached_total": _CACHED,
-        "prompt_tokens_cached_created": _CACHED,
-        "generation_tokens_total": _GENERATION,
-        "generation_tokens_created": _GENERATION,
-        "request_success_total": "Count of successfully processed requests.",
+        "gpu_cache_usage_perc": "GPU KV-cache usage. 1 means 100 percent usage."
+        "DEPRECATED: Use vllm:kv_cache_usage_perc instead.",
+        "cache_config_info": "Information of the LLMEngine CacheConfig",
+        "lora_requests_info": "Running stats on lora requests.",
+        # counters
+        "prefix_cache_queries": "Prefix cache queries, in terms of number of queried tokens.",
+        "prefix_cache_hits": "Prefix cache hits, in terms of number of cached tokens.",
+        "gpu_prefix_cache_queries": "GPU prefix cache queries, in terms of number of queried tokens."
+        "DEPRECATED: Use vllm:prefix_cache_queries instead.",
+        "gpu_prefix_cache_hits": "GPU prefix cache hits, in terms of number of cached tokens."
+        "DEPRECATED: Use vllm:prefix_cache_hits instead.",
+        "external_prefix_cache_queries": "External prefix cache queries from KV connector cross-instance "
+        "cache sharing, in terms of number of queried tokens.",
+        "external_prefix_cache_hits": "External prefix cache hits from KV connector cross-instance cache "
+        "sharing, in terms of number of cached tokens.",
+        "mm_cache_queries": "Multi-modal cache queries, in terms of number of queried items.",
+        "mm_cache_hits": "Multi-modal cache hits, in terms of number of cached items.",
+        "num_preemptions": "Cumulative number of preemption from the engine.",
+        "prompt_tokens": "Number of prefill tokens processed.",
+        "prompt_tokens_by_source": "Number of prompt tokens by source.",
+        "prompt_tokens_cached": "Number of cached prompt tokens (local + external).",
+        "generation_tokens": "Number of generation tokens processed.",
+        "request_success": "Count of successfully processed requests.",
+        "admission_rejections": "Number of admission attempts rejected by a queue limit, by reason.",
+        # histograms
         "request_queue_time_seconds": "Histogram of time spent in WAITING phase for request.",
         "request_prefill_time_seconds": "Histogram of time spent in PREFILL phase for request.",
         "request_decode_time_seconds": "Histogram of time spent in DECODE phase for request.",
@@ -65,28 +70,10 @@ HELP: Final[Mapping[str, str]] = MappingProxyType(
         "iteration_tokens_total": "Histogram of number of tokens per engine_step.",
         "request_prompt_tokens": "Number of prefill tokens processed.",
         "request_generation_tokens": "Number of generation tokens processed.",
+        "request_params_max_tokens": "Histogram of the max_tokens request parameter.",
+        "request_num_preemptions": "Histogram of the number of times a request was preempted.",
         "request_prefill_kv_computed_tokens": "Histogram of new KV tokens computed during prefill (excluding "
         "cached tokens).",
-        "cache_config_info": "Information of the LLMEngine CacheConfig",
-        "lora_requests_info": "Running stats on lora requests.",
     }
 )
-"""By name without the `vllm:` prefix."""
-
-_LEGACY_QUERIES: Final = "GPU prefix cache queries, in terms of number of queried tokens." + _MORE.format(
-    "prefix_cache_queries"
-)
-_LEGACY_HITS: Final = "GPU prefix cache hits, in terms of number of cached tokens." + _MORE.format(
-    "prefix_cache_hits"
-)
-LEGACY_HELP: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "gpu_cache_usage_perc": "GPU KV-cache usage. 1 means 100 percent usage."
-        + _MORE.format("kv_cache_usage_perc"),
-        "gpu_prefix_cache_queries_total": _LEGACY_QUERIES,
-        "gpu_prefix_cache_queries_created": _LEGACY_QUERIES,
-        "gpu_prefix_cache_hits_total": _LEGACY_HITS,
-        "gpu_prefix_cache_hits_created": _LEGACY_HITS,
-    }
-)
-"""Names of v0.9 to v0.11 that were renamed since."""
+"""By name, without the `vllm:` in front and without the `_total` of counters."""

@@ -1,10 +1,10 @@
-"""vLLM's `/metrics`: names, labels and habits of v0.27, the older names beside them if asked for.
+"""vLLM's `/metrics`: names, labels and habits of the real one, older names beside them if asked for.
 
 Histograms of a request's phases are recorded when it finishes, those of tokens when they are sampled.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping
 
 from loadtest.engine.dialect import Reply, Request, Response
 from loadtest.engine.exposition_wire import PYTHON, Family, Labels, Value, exposition
@@ -16,11 +16,12 @@ from loadtest.engine.vllm_metric_names import (
     HELP,
     INTER_TOKEN_BOUNDS,
     ITERATION_BOUNDS,
-    LEGACY_HELP,
+    PREEMPTION_BOUNDS,
     REQUEST_BOUNDS,
 )
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+Series = tuple[tuple[Labels, Value], ...]
 
 
 class MetricsEndpoint:
@@ -28,20 +29,22 @@ class MetricsEndpoint:
 
     def __init__(self, base: VllmBase) -> None:
         self._base = base
-        self._started = float(int(time.time()))
+        self._started = time.time()
         lengths = one_two_five(base.options.max_model_len)
         self._histograms = {
-            "request_queue_time_seconds": Buckets(REQUEST_BOUNDS),
-            "request_prefill_time_seconds": Buckets(REQUEST_BOUNDS),
-            "request_decode_time_seconds": Buckets(REQUEST_BOUNDS),
-            "request_inference_time_seconds": Buckets(REQUEST_BOUNDS),
-            "e2e_request_latency_seconds": Buckets(REQUEST_BOUNDS),
+            "request_prompt_tokens": Buckets(lengths),
+            "request_generation_tokens": Buckets(lengths),
+            "iteration_tokens_total": Buckets(ITERATION_BOUNDS),
+            "request_params_max_tokens": Buckets(lengths),
             "time_to_first_token_seconds": Buckets(FIRST_TOKEN_BOUNDS),
             "inter_token_latency_seconds": Buckets(INTER_TOKEN_BOUNDS),
             "request_time_per_output_token_seconds": Buckets(INTER_TOKEN_BOUNDS),
-            "iteration_tokens_total": Buckets(ITERATION_BOUNDS),
-            "request_prompt_tokens": Buckets(lengths),
-            "request_generation_tokens": Buckets(lengths),
+            "e2e_request_latency_seconds": Buckets(REQUEST_BOUNDS),
+            "request_queue_time_seconds": Buckets(REQUEST_BOUNDS),
+            "request_inference_time_seconds": Buckets(REQUEST_BOUNDS),
+            "request_prefill_time_seconds": Buckets(REQUEST_BOUNDS),
+            "request_decode_time_seconds": Buckets(REQUEST_BOUNDS),
+            "request_num_preemptions": Buckets(PREEMPTION_BOUNDS),
             "request_prefill_kv_computed_tokens": Buckets(lengths),
         }
         base.core.listeners.append(self)
@@ -67,6 +70,8 @@ class MetricsEndpoint:
             "e2e_request_latency_seconds": request.ended_s - request.arrived_s,
             "request_prompt_tokens": request.prompt_tokens,
             "request_generation_tokens": request.output_tokens,
+            "request_params_max_tokens": request.max_tokens,
+            "request_num_preemptions": request.preemptions,
             "request_prefill_kv_computed_tokens": request.prompt_tokens - request.cached_tokens,
         }
         if request.output_tokens > 1:
@@ -82,107 +87,107 @@ class MetricsEndpoint:
     def text(self) -> bytes:
         """The exposition."""
         stats = self._base.core.stats()
-        families = [*self._gauges(stats), *self._counters(stats)]
-        families += [
-            self._family(name, "histogram", one.histogram()) for name, one in self._histograms.items()
-        ]
-        families += self._infos(stats)
+        families: list[Family] = []
+        for name, series in self._gauges(stats):
+            families.append(Family(f"vllm:{name}", "gauge", HELP[name], series))
+        for name, series in self._counters(stats):
+            families += self._with_created(name, "counter", f"{name}_total", series)
+        for name, buckets in self._histograms.items():
+            series = ((self._labels, buckets.histogram()),)
+            families += self._with_created(name, "histogram", name, series)
+        families += [self._cache_info(stats), *self._lora_info()]
         return exposition(families, PYTHON)
 
     @property
     def _labels(self) -> Labels:
         return (("engine", "0"), ("model_name", self._base.options.model))
 
-    def _family(self, name: str, kind: str, value: Value) -> Family:
-        return self._labelled(name, kind, [((), value)])
-
-    def _labelled(self, name: str, kind: str, series: Iterable[tuple[Labels, Value]]) -> Family:
-        about = HELP.get(name) or LEGACY_HELP.get(name) or name.replace("_", " ")
-        return Family(
-            f"vllm:{name}", kind, about, tuple(((*self._labels, *labels), value) for labels, value in series)
+    def _with_created(self, name: str, kind: str, shown: str, series: Series) -> tuple[Family, Family]:
+        """A family, and the gauge with its creation time that `prometheus_client` puts beside it."""
+        created = tuple((labels, self._started) for labels, _ in series)
+        return (
+            Family(f"vllm:{shown}", kind, HELP[name], series),
+            Family(f"vllm:{name}_created", "gauge", HELP[name], created),
         )
 
-    def _gauges(self, stats: Stats) -> list[Family]:
-        level = self._base.core.sleep_level
-        states = {"awake": level == 0, "weights_offloaded": level == 1, "discard_all": level == 2}
-        gauges = [
-            self._family("num_requests_running", "gauge", stats.running),
-            self._family("num_requests_waiting", "gauge", stats.waiting),
-        ]
-        if self._base.flags.legacy_metrics:
-            return [
-                *gauges,
-                self._family("gpu_cache_usage_perc", "gauge", stats.kv_usage_ratio),
-                self._family("kv_cache_usage_perc", "gauge", stats.kv_usage_ratio),
-            ]
-        reasons: list[tuple[Labels, Value]] = [
-            ((("reason", "capacity"),), stats.waiting),
-            ((("reason", "deferred"),), 0),
-        ]
-        asleep: list[tuple[Labels, Value]] = [
-            ((("sleep_state", state),), float(holds)) for state, holds in states.items()
-        ]
-        return [
-            *gauges,
-            self._labelled("num_requests_waiting_by_reason", "gauge", reasons),
-            self._labelled("engine_sleep_state", "gauge", asleep),
-            self._family("kv_cache_usage_perc", "gauge", stats.kv_usage_ratio),
-        ]
+    def _one(self, value: Value) -> Series:
+        return ((self._labels, value),)
 
-    def _counters(self, stats: Stats) -> list[Family]:
-        values = {
-            "prefix_cache_queries": stats.prefix_query_tokens,
-            "prefix_cache_hits": stats.prefix_hit_tokens,
-            "num_preemptions": stats.preemptions,
-            "prompt_tokens": stats.prompt_tokens,
-            "generation_tokens": stats.generation_tokens,
-        }
+    def _by(self, label: str, values: Mapping[str, float]) -> Series:
+        return tuple(((*self._labels, (label, key)), value) for key, value in values.items())
+
+    def _gauges(self, stats: Stats) -> Iterator[tuple[str, Series]]:
+        yield "num_requests_running", self._one(stats.running)
+        yield "num_requests_waiting", self._one(stats.waiting)
         if self._base.flags.legacy_metrics:
-            values["gpu_prefix_cache_queries"] = stats.prefix_query_tokens
-            values["gpu_prefix_cache_hits"] = stats.prefix_hit_tokens
+            yield "gpu_cache_usage_perc", self._one(stats.kv_usage_ratio)
         else:
-            values["prompt_tokens_cached"] = stats.prefix_hit_tokens
-        families = []
-        for name, value in values.items():
-            families.append(self._family(f"{name}_total", "counter", value))
-            families.append(self._family(f"{name}_created", "gauge", self._started))
-        finished: list[tuple[Labels, Value]] = [
-            ((("finished_reason", reason),), count) for reason, count in stats.finished.items()
-        ]
-        finished.append(((("finished_reason", "repetition"),), 0))
-        families.append(self._labelled("request_success_total", "counter", finished))
-        if not self._base.flags.legacy_metrics:
-            families.append(self._by_source(stats))
-        return families
+            level = self._base.core.sleep_level
+            states = {"awake": level == 0, "weights_offloaded": level == 1, "discard_all": level == 2}
+            waiting = {"capacity": stats.waiting, "deferred": 0}
+            yield "num_requests_waiting_by_reason", self._by("reason", waiting)
+            yield (
+                "engine_sleep_state",
+                self._by("sleep_state", {key: float(on) for key, on in states.items()}),
+            )
+        yield "kv_cache_usage_perc", self._one(stats.kv_usage_ratio)
 
-    def _by_source(self, stats: Stats) -> Family:
-        values = (
-            ("local_compute", stats.computed_prompt_tokens),
-            ("local_cache_hit", stats.prefix_hit_tokens),
-            ("external_kv_transfer", 0),
+    def _counters(self, stats: Stats) -> Iterator[tuple[str, Series]]:
+        legacy = self._base.flags.legacy_metrics
+        finished: dict[str, float] = dict(stats.finished.items())
+        for prefix in ("gpu_", "") if legacy else ("",):
+            yield f"{prefix}prefix_cache_queries", self._one(stats.prefix_query_tokens)
+            yield f"{prefix}prefix_cache_hits", self._one(stats.prefix_hit_tokens)
+        yield "num_preemptions", self._one(stats.preemptions)
+        yield "prompt_tokens", self._one(stats.prompt_tokens)
+        yield "generation_tokens", self._one(stats.generation_tokens)
+        yield "request_success", self._by("finished_reason", {**finished, "repetition": 0})
+        if not legacy:
+            yield from self._recent_counters(stats)
+
+    def _recent_counters(self, stats: Stats) -> Iterator[tuple[str, Series]]:
+        sources = {
+            "local_compute": stats.computed_prompt_tokens,
+            "local_cache_hit": stats.prefix_hit_tokens,
+            "external_kv_transfer": 0,
+        }
+        yield "prompt_tokens_by_source", self._by("source", sources)
+        yield "prompt_tokens_cached", self._one(stats.prefix_hit_tokens)
+        for cache in ("external_prefix_cache", "mm_cache"):
+            yield f"{cache}_queries", self._one(0)
+            yield f"{cache}_hits", self._one(0)
+        name = ("model_name", self._base.options.model)
+        reasons = {"max_num_queued_reqs": self._base.rejected, "max_num_queued_tokens": 0}
+        yield (
+            "admission_rejections",
+            tuple(((name, ("reason", key)), count) for key, count in reasons.items()),
         )
-        series: Sequence[tuple[Labels, Value]] = [((("source", source),), value) for source, value in values]
-        return self._labelled("prompt_tokens_by_source_total", "counter", series)
 
-    def _infos(self, stats: Stats) -> list[Family]:
+    def _cache_info(self, stats: Stats) -> Family:
         options = self._base.options
-        cache: Labels = (
-            ("block_size", str(options.block_size)),
-            ("cache_dtype", "auto"),
-            ("enable_prefix_caching", str(options.prefix_caching)),
-            ("engine", "0"),
-            ("gpu_memory_utilization", "0.9"),
-            ("num_gpu_blocks", str(stats.blocks_total)),
-            ("prefix_caching_hash_algo", "sha256"),
+        tokens = stats.blocks_total * stats.block_size
+        labels = {
+            "block_size": str(stats.block_size),
+            "cache_dtype": "auto",
+            "enable_prefix_caching": str(options.prefix_caching),
+            "engine": "0",
+            "gpu_memory_utilization": "0.9",
+            "kv_cache_max_concurrency": str(tokens / options.max_model_len),
+            "kv_cache_size_tokens": str(tokens),
+            "num_cpu_blocks": "None",
+            "num_gpu_blocks": str(stats.blocks_total),
+            "num_gpu_blocks_override": "None",
+            "prefix_caching_hash_algo": "sha256",
+            "sliding_window": "None",
+        }
+        return Family(
+            "vllm:cache_config_info", "gauge", HELP["cache_config_info"], ((tuple(labels.items()), 1.0),)
         )
-        families = [
-            Family("vllm:cache_config_info", "gauge", HELP["cache_config_info"], ((cache, 1.0),)),
-        ]
-        if self._base.loras:
-            families.append(self._lora_info())
-        return families
 
-    def _lora_info(self) -> Family:
+    def _lora_info(self) -> Iterator[Family]:
+        """Only where adapters are loaded; the value is the time."""
+        if not self._base.loras:
+            return
         scheduler = self._base.core.scheduler
         running = {one.params.lora for one in scheduler.running if one.params.lora}
         waiting = {one.params.lora for one in scheduler.waiting if one.params.lora}
@@ -191,6 +196,4 @@ class MetricsEndpoint:
             ("running_lora_adapters", ",".join(sorted(running))),
             ("waiting_lora_adapters", ",".join(sorted(waiting))),
         )
-        return Family(
-            "vllm:lora_requests_info", "gauge", HELP["lora_requests_info"], ((labels, time.time()),)
-        )
+        yield Family("vllm:lora_requests_info", "gauge", HELP["lora_requests_info"], ((labels, time.time()),))

@@ -8,8 +8,8 @@ import msgspec
 
 from loadtest.engine.dialect import Reply, Request, Response
 from loadtest.engine.vllm_base import VllmBase
+from loadtest.engine.vllm_bodies import decode_body
 from loadtest.engine.vllm_errors import VllmError
-from loadtest.engine.vllm_request import decode_body
 
 
 class LoadLora(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class ModelsEndpoint:
         return Response.of_json({"object": "list", "data": cards})
 
     async def load_lora(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), LoadLora)
+        wanted = decode_body(request, LoadLora)
         if not wanted.lora_name or not wanted.lora_path:
             raise VllmError(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
         if wanted.lora_name in self._base.loras and not wanted.load_inplace:
@@ -53,7 +53,7 @@ class ModelsEndpoint:
         return Response.of_text(f"Success: LoRA adapter '{wanted.lora_name}' added successfully.")
 
     async def unload_lora(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), UnloadLora)
+        wanted = decode_body(request, UnloadLora)
         if not wanted.lora_name:
             raise VllmError(
                 400, "'lora_name' needs to be provided to unload a LoRA adapter.", "InvalidUserInput"

@@ -6,7 +6,8 @@ import msgspec
 class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Server flags of a simulated vLLM, by the names of the real ones where there are some."""
 
-    version: str = "0.27.0"
+    version: str = "0.32.0"
+    """Decides wording and optional fields: from 0.32 on as recorded from a real one, before that as v0.27."""
     fingerprint: str | None = "1a2b3c4d"
     """Last part of `system_fingerprint`; null drops the field (`--fingerprint-mode none`)."""
     enable_prompt_tokens_details: bool = False
@@ -19,6 +20,12 @@ class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether `/load` counts."""
     enable_per_request_metrics: bool = False
     """Whether whole chat answers carry `metrics`."""
+    tool_call_parser: bool = True
+    """Whether tools can be used (`--enable-auto-tool-choice --tool-call-parser hermes`)."""
+    enable_scale_out: bool = True
+    """Whether the rendering endpoints answer (`--enable-scale-out`)."""
+    max_num_queued_reqs: int | None = None
+    """Waiting requests above which new ones get a 503; null: the queue is unbounded."""
     runtime_lora: bool = True
     """Whether adapters can be loaded and unloaded (`VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`)."""
     dev_mode: bool = True
@@ -35,6 +42,12 @@ class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Label of the LoRA gauge."""
     embedding_size: int = 64
     """Length of embedding vectors."""
+
+    @property
+    def recent(self) -> bool:
+        """Whether it speaks as v0.32 does."""
+        numbers = tuple(int(part) for part in self.version.split(".") if part.isdigit())
+        return numbers >= (0, 32)
 
     @property
     def system_fingerprint(self) -> str | None:

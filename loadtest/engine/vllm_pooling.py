@@ -9,7 +9,6 @@ import time
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -17,10 +16,11 @@ from loadtest.engine.chat_template import content_text
 from loadtest.engine.dialect import Reply, Request, Response
 from loadtest.engine.tokens import encode
 from loadtest.engine.vllm_base import VllmBase
-from loadtest.engine.vllm_chat import prompt_ids
+from loadtest.engine.vllm_bodies import decode_body
+from loadtest.engine.vllm_chat import prompt_text
 from loadtest.engine.vllm_completions import prompts_of
 from loadtest.engine.vllm_errors import bad_request
-from loadtest.engine.vllm_request import ChatRequest, decode_body
+from loadtest.engine.vllm_request import ChatRequest
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class PoolingEndpoint:
         self._base = base
 
     async def embeddings(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), EmbeddingRequest)
+        wanted = decode_body(request, EmbeddingRequest)
         self._base.lora_of(wanted.model)
         if wanted.encoding_format not in ("float", "base64"):
             raise bad_request(f"unknown encoding_format {wanted.encoding_format!r}", "encoding_format")
@@ -70,11 +70,12 @@ class PoolingEndpoint:
 
     def _prompts(self, wanted: EmbeddingRequest) -> list[list[int]]:
         if wanted.messages is not None:
-            return [prompt_ids(ChatRequest(messages=wanted.messages, add_generation_prompt=False))]
+            chat = ChatRequest(messages=wanted.messages, add_generation_prompt=False)
+            return [encode(prompt_text(chat))]
         return prompts_of(wanted.input)
 
     async def score(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), ScoreRequest)
+        wanted = decode_body(request, ScoreRequest)
         self._base.lora_of(wanted.model)
         first = _texts(wanted.text_1 if wanted.text_1 is not None else wanted.queries)
         second = _texts(wanted.text_2 if wanted.text_2 is not None else wanted.documents)
@@ -89,7 +90,7 @@ class PoolingEndpoint:
         return Response.of_json(self._listed(request, wanted.model, data, prompts))
 
     async def rerank(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), RerankRequest)
+        wanted = decode_body(request, RerankRequest)
         self._base.lora_of(wanted.model)
         if not wanted.documents:
             raise bad_request("documents must not be empty", "documents")
@@ -134,7 +135,7 @@ class PoolingEndpoint:
         }
 
     def _own_id(self, request: Request, prefix: str) -> str:
-        return f"{prefix}-{request.headers.get('x-request-id') or uuid4().hex}"
+        return f"{prefix}-{self._base.own_id(request)}"
 
 
 def embedding(token_ids: Sequence[int], size: int) -> list[float]:

@@ -1,19 +1,22 @@
 """vLLM's generation requests: which fields it reads, what it refuses, and the sampling parameters they come
 to.
 
-Unknown fields are ignored. A body that does not fit the types is `Bad Request`; values that do not fit
-together are `BadRequestError`.
+Unknown fields are ignored. Values that do not fit together are `BadRequestError`.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from loadtest.engine.sampling import SamplingParams
-from loadtest.engine.vllm_errors import bad_request, invalid_body
+from loadtest.engine.vllm_errors import bad_request, bad_value
+from loadtest.engine.vllm_options import VllmOptions
 
-Body = TypeVar("Body", bound=msgspec.Struct)
+_PARSER_MISSING = {
+    "auto": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+    "required": 'tool_choice="required" requires --tool-call-parser to be set',
+}
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -27,6 +30,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    stream_interval: int | None = None
     max_tokens: int | None = None
     n: int | None = 1
     temperature: float | None = None
@@ -38,6 +42,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     min_tokens: int = 0
     prompt_logprobs: int | None = None
+    use_beam_search: bool = False
     echo: bool | None = False
     priority: int = 0
     cache_salt: str | None = None
@@ -68,6 +73,7 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    return_prompt_text: bool | None = None
 
     @property
     def reported_logprobs(self) -> int | None:
@@ -91,75 +97,54 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     suffix: str | None = None
 
 
-def decode_body(body: bytes, content_type: str | None, kind: type[Body]) -> Body:
-    """Read a JSON body; raises Refusal with vLLM's 400."""
-    if content_type is None or content_type.split(";")[0].strip().lower() != "application/json":
-        raise invalid_body("Unsupported Media Type: Only 'application/json' is allowed")
-    try:
-        return msgspec.convert(msgspec.json.decode(body), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise invalid_body(_validation_error("value_error", str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise invalid_body(_validation_error("json_invalid", f"JSON decode error: {error}")) from error
-
-
-def _validation_error(kind: str, message: str) -> str:
-    return f"1 validation error:\n  {{'type': {kind!r}, 'loc': ('body',), 'msg': {message!r}}}"
-
-
 def check_sampling(fields: SamplingFields) -> None:
     """Raises Refusal for values and combinations that vLLM refuses on both endpoints."""
     if fields.stream_options is not None and not fields.stream:
-        raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
+        raise bad_value("Stream options can only be defined when `stream=True`.", "stream_options")
     if fields.temperature is not None and fields.temperature < 0:
-        raise bad_request(f"temperature must be non-negative, got {fields.temperature}.", "temperature")
+        message = f"temperature must be non-negative, got {fields.temperature}."
+        raise bad_value(message, "temperature", fields.temperature)
     if fields.top_p is not None and not 0 < fields.top_p <= 1:
-        raise bad_request(f"top_p must be in (0, 1], got {fields.top_p}.", "top_p")
+        raise bad_value(f"top_p must be in (0, 1], got {fields.top_p}.", "top_p", fields.top_p)
     if fields.n is not None and fields.n < 1:
-        raise bad_request(f"n must be at least 1, got {fields.n}.", "n")
+        raise bad_request(f"n must be at least 1, got {fields.n}.")
     if fields.min_tokens < 0:
         raise bad_request(f"min_tokens must be greater than or equal to 0, got {fields.min_tokens}.")
     if fields.cache_salt == "":
-        raise bad_request("Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt")
+        raise bad_value("Parameter 'cache_salt' must be a non-empty string if provided.", "cache_salt")
     if fields.stream and fields.prompt_logprobs is not None:
-        raise bad_request("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs")
+        raise bad_value("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs")
+    if fields.stream and fields.use_beam_search:
+        raise bad_request("Streaming is not currently supported with beam search")
 
 
-def check_chat(request: ChatRequest) -> None:
+def check_chat(request: ChatRequest, flags: VllmOptions) -> None:
     """Raises Refusal for what vLLM refuses in chat requests."""
     check_sampling(request)
     if request.add_generation_prompt and request.continue_final_message:
         raise bad_request("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
-    if request.tools == []:
-        raise bad_request("`tools` must not be an empty array.", "tools")
-    if request.tool_choice not in (None, "none") and not request.tools:
-        raise bad_request("When using `tool_choice`, `tools` must be set.", "tool_choice")
-    if isinstance(request.tool_choice, Mapping) and request.forced_tool is None:
-        raise bad_request("The tool specified in `tool_choice` does not match any of the specified `tools`")
     if request.top_logprobs and not request.logprobs:
-        raise bad_request("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+        raise bad_value("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+    _check_tools(request, flags)
     if not request.messages:
-        raise bad_request("You must provide at least one message.", "messages")
-
-
-def output_limit(asked: int | None, prompt_tokens: int, max_model_len: int, default: int | None) -> int:
-    """The longest output; raises Refusal if prompt and output do not fit the context.
-
-    Without a wish the default counts, as far as there is room; without a default, all the room there is.
-    """
-    if asked is not None and asked < 1:
-        raise bad_request(f"max_tokens must be at least 1, got {asked}.", "max_tokens")
-    room = max_model_len - prompt_tokens
-    wanted = asked if asked is not None else max(1, min(room, default if default is not None else room))
-    if wanted > room:
         raise bad_request(
-            f"This model's maximum context length is {max_model_len} tokens. However, you requested "
-            f"{wanted} output tokens and your prompt contains at least {prompt_tokens} input tokens, for a "
-            f"total of at least {prompt_tokens + wanted} tokens. Please reduce the length of the input "
-            "prompt or the number of requested output tokens.",
-            "input_tokens",
+            "Cannot apply chat template to an empty conversation. Provide at least one message."
         )
-    return wanted
+
+
+def _check_tools(request: ChatRequest, flags: VllmOptions) -> None:
+    choice = request.tool_choice
+    if request.tools == []:
+        message = "`tools` must not be an empty array."
+        raise bad_value(f"{message} Either provide at least one tool or omit the field entirely.", "tools")
+    if choice not in (None, "none") and not request.tools:
+        raise bad_value("When using `tool_choice`, `tools` must be set.", "tool_choice")
+    if isinstance(choice, Mapping) and request.forced_tool is None:
+        raise bad_request("The tool specified in `tool_choice` does not match any of the specified `tools`")
+    if request.tools and choice != "none" and not flags.tool_call_parser:
+        name = (request.forced_tool or {}).get("name")
+        named = f'tool_choice=function "{name}" requires --tool-call-parser to be set'
+        raise bad_request(named if isinstance(choice, Mapping) else _PARSER_MISSING[choice or "auto"])
 
 
 def sampling_params(
@@ -189,5 +174,6 @@ def sampling_params(
         forced_ids=forced_ids,
         lora=lora,
         cache_salt=fields.cache_salt,
+        stream_interval=fields.stream_interval,
         use_prefix_cache=fields.prompt_logprobs is None,
     )

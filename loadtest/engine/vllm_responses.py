@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
-from loadtest.engine.core import Generation
 from loadtest.engine.dialect import GatheredResponse, Reply, Request, Response, StreamResponse
 from loadtest.engine.sampling import Completion, Output
 from loadtest.engine.vllm_base import VllmBase
-from loadtest.engine.vllm_chat import ChatEndpoint
+from loadtest.engine.vllm_bodies import decode_body
+from loadtest.engine.vllm_chat import ChatEndpoint, ChatJob
 from loadtest.engine.vllm_errors import bad_request
-from loadtest.engine.vllm_request import ChatRequest, decode_body
-from loadtest.engine.vllm_wire import Identity, error_events
+from loadtest.engine.vllm_request import ChatRequest
+from loadtest.engine.vllm_wire import error_events
 
 
 class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,33 +63,32 @@ class ResponsesEndpoint:
         self._chat = chat
 
     async def handle(self, request: Request) -> Reply:
-        wanted = decode_body(request.body, request.headers.get("content-type"), ResponsesRequest)
+        wanted = decode_body(request, ResponsesRequest)
         if wanted.previous_response_id is not None:
             raise bad_request("This server does not store responses.", "previous_response_id")
         if wanted.background:
             raise bad_request("background can only be used when `store` is true", "background")
-        generation = self._chat.submit(request, wanted.as_chat())[0]
-        answer = ResponseObject(self._base.identity(request, "resp", wanted.model, wanted.request_id), wanted)
-        headers = self._base.answer_headers(request)
+        identity = self._base.identity(request, "resp", wanted.model, wanted.request_id)
+        job = self._chat.submit(request, wanted.as_chat(), identity)
+        answer = ResponseObject(job, wanted)
         if wanted.stream:
-            return StreamResponse((generation,), ResponsesEncoder(answer, generation), headers=headers)
+            return StreamResponse(job.generations, ResponsesEncoder(answer))
 
         def render(completions: tuple[Completion, ...]) -> Response:
-            completion = completions[0]
-            value = answer.ended(completion.text, completion.finish_reason, generation)
-            return Response.of_json(value, headers=headers)
+            return Response.of_json(answer.ended(completions[0].text, completions[0].finish_reason))
 
-        return GatheredResponse((generation,), render)
+        return GatheredResponse(job.generations, render)
 
 
 class ResponseObject:
     """The response object in its states."""
 
-    def __init__(self, identity: Identity, wanted: ResponsesRequest) -> None:
-        self._identity = identity
+    def __init__(self, job: ChatJob, wanted: ResponsesRequest) -> None:
+        self._job = job
         self._wanted = wanted
-        self.id = "resp_" + identity.id.partition("-")[2]
-        self.message_id = f"msg_{uuid4().hex}"
+        own = job.identity.id.partition("-")[2]
+        self.id = f"resp_{own}"
+        self.message_id = f"msg_{own}"
 
     def begun(self) -> dict[str, Any]:
         """While it is generated."""
@@ -104,21 +102,34 @@ class ResponseObject:
             "role": "assistant",
             "status": status,
             "type": "message",
+            "phase": None,
         }
 
-    def ended(self, text: str, finish_reason: str, generation: Generation) -> dict[str, Any]:
+    def ended(self, text: str, finish_reason: str) -> dict[str, Any]:
         """When all is generated, or as much as was allowed."""
-        usage = {
-            "input_tokens": generation.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": generation.cached_tokens},
-            "output_tokens": generation.output_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": generation.prompt_tokens + generation.output_tokens,
-        }
         cut = {"reason": "max_output_tokens"} if finish_reason == "length" else None
         status = "incomplete" if cut else "failed" if finish_reason == "abort" else "completed"
-        output = [self.message("incomplete" if cut else "completed", [text_part(text)])]
-        return self._value(status, output, usage, cut)
+        return self._value(status, [self.message("completed", [text_part(text, None)])], self._usage(), cut)
+
+    def _usage(self) -> dict[str, Any]:
+        generation, counts = self._job.generations[0], self._job.usage
+        return {
+            "input_tokens": generation.prompt_tokens,
+            "input_tokens_details": {
+                "cached_tokens": counts.cached,
+                "cache_write_tokens": counts.created,
+                "input_tokens_per_turn": [],
+                "cached_tokens_per_turn": [],
+            },
+            "output_tokens": generation.output_tokens,
+            "output_tokens_details": {
+                "reasoning_tokens": 0,
+                "tool_output_tokens": 0,
+                "output_tokens_per_turn": [],
+                "tool_output_tokens_per_turn": [],
+            },
+            "total_tokens": generation.prompt_tokens + generation.output_tokens,
+        }
 
     def _value(
         self, status: str, output: Sequence[Any], usage: dict[str, Any] | None, cut: dict[str, Any] | None
@@ -126,42 +137,51 @@ class ResponseObject:
         wanted = self._wanted
         return {
             "id": self.id,
-            "created_at": self._identity.created,
+            "created_at": self._job.identity.created,
             "incomplete_details": cut,
             "instructions": wanted.instructions,
             "metadata": wanted.metadata,
-            "model": self._identity.model,
+            "model": self._job.identity.model,
             "object": "response",
             "output": output,
             "parallel_tool_calls": True,
             "temperature": 1.0 if wanted.temperature is None else wanted.temperature,
-            "tool_choice": "auto",
+            "tool_choice": "none",
             "tools": [],
             "top_p": 1.0 if wanted.top_p is None else wanted.top_p,
             "background": False,
-            "max_output_tokens": wanted.max_output_tokens,
+            "max_output_tokens": self._job.generations[0].params.max_tokens,
+            "max_tool_calls": None,
             "previous_response_id": None,
+            "prompt": None,
             "reasoning": None,
             "service_tier": "auto",
             "status": status,
             "text": wanted.text,
+            "top_logprobs": None,
             "truncation": "disabled",
             "usage": usage,
             "user": wanted.user,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "kv_transfer_params": None,
+            "ec_transfer_params": None,
+            "input_messages": None,
+            "output_messages": None,
         }
 
 
-def text_part(text: str) -> dict[str, Any]:
-    """A content part of output text."""
-    return {"annotations": [], "text": text, "type": "output_text", "logprobs": []}
+def text_part(text: str, logprobs: list[Any] | None) -> dict[str, Any]:
+    """A content part of output text; `logprobs` is an empty list while it is written and null afterwards."""
+    return {"annotations": [], "text": text, "type": "output_text", "logprobs": logprobs}
 
 
 class ResponsesEncoder:
-    """Named events with a running number; there is no `[DONE]`."""
+    """Named events with a running number; there is no `[DONE]`, and the last one is `completed` however it
+    ended."""
 
-    def __init__(self, answer: ResponseObject, generation: Generation) -> None:
+    def __init__(self, answer: ResponseObject) -> None:
         self._answer = answer
-        self._generation = generation
         self._number = 0
         self._texts: list[str] = []
         self._finish_reason = "abort"
@@ -171,11 +191,8 @@ class ResponsesEncoder:
         self._finish_reason = output.finish_reason or self._finish_reason
         if output.text:
             self._texts.append(output.text)
-            events.append(
-                self._event(
-                    "response.output_text.delta", self._where(), {"delta": output.text, "logprobs": []}
-                )
-            )
+            delta = {"delta": output.text, "logprobs": []}
+            events.append(self._event("response.output_text.delta", self._where(), delta))
         return events
 
     def _begin(self) -> list[bytes]:
@@ -185,20 +202,18 @@ class ResponsesEncoder:
             self._event("response.created", {"response": answer.begun()}),
             self._event("response.in_progress", {"response": answer.begun()}),
             self._event("response.output_item.added", item),
-            self._event("response.content_part.added", self._where(), {"part": text_part("")}),
+            self._event("response.content_part.added", self._where(), {"part": text_part("", [])}),
         ]
 
     def end(self) -> list[bytes]:
         text = "".join(self._texts)
-        answer = self._answer
-        value = answer.ended(text, self._finish_reason, self._generation)
-        name = {"incomplete": "response.incomplete", "failed": "response.failed"}.get(value["status"])
-        item = {"output_index": 0, "item": answer.message("completed", [text_part(text)])}
+        answer, part = self._answer, text_part(text, None)
+        item = {"output_index": 0, "item": answer.message("completed", [part])}
         return [
             self._event("response.output_text.done", self._where(), {"text": text, "logprobs": []}),
-            self._event("response.content_part.done", self._where(), {"part": text_part(text)}),
+            self._event("response.content_part.done", self._where(), {"part": part}),
             self._event("response.output_item.done", item),
-            self._event(name or "response.completed", {"response": value}),
+            self._event("response.completed", {"response": answer.ended(text, self._finish_reason)}),
         ]
 
     def error(self, message: str) -> tuple[bytes, ...]:
@@ -208,9 +223,9 @@ class ResponsesEncoder:
         return {"content_index": 0, "item_id": self._answer.message_id, "output_index": 0}
 
     def _event(self, name: str, *parts: dict[str, Any]) -> bytes:
-        value: dict[str, Any] = {}
+        """Fields in alphabetical order."""
+        value: dict[str, Any] = {"sequence_number": self._number, "type": name}
         for part in parts:
             value |= part
-        value |= {"sequence_number": self._number, "type": name}
         self._number += 1
-        return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(value))
+        return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(dict(sorted(value.items()))))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtest.engine.sampling import Completion, TokenLogprob
+from loadtest.engine.sampling import TokenLogprob
 from loadtest.engine.tokens import token_text
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -41,16 +41,6 @@ def usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int | None 
     if cached_tokens is not None:
         value["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
     return value
-
-
-def full_usage(prompt_tokens: int, completion_tokens: int, cached_tokens: int | None) -> dict[str, Any]:
-    """The usage object of whole answers: every field present."""
-    details = None if cached_tokens is None else {"cached_tokens": cached_tokens}
-    return {
-        **usage(prompt_tokens, completion_tokens),
-        "prompt_tokens_details": details,
-        "completion_tokens_details": None,
-    }
 
 
 def chat_logprobs(entries: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
@@ -132,7 +122,11 @@ class ChatChunks:
         self._head = identity.head("chat.completion.chunk")
 
     def role(
-        self, choice: int, prompt_token_ids: Sequence[int] | None, usage_now: dict[str, Any] | None = None
+        self,
+        choice: int,
+        prompt_token_ids: Sequence[int] | None,
+        usage_now: dict[str, Any] | None = None,
+        prompt_text: str | None = None,
     ) -> bytes:
         """The first chunk of a choice."""
         return b"".join(
@@ -141,7 +135,8 @@ class ChatChunks:
                 b'{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
                 % choice,
                 _usage_part(usage_now),
-                b',"prompt_token_ids":%b,"prompt_text":null}\n\n' % _encode(prompt_token_ids),
+                b',"prompt_token_ids":%b,"prompt_text":%b}\n\n'
+                % (_encode(prompt_token_ids), _encode(prompt_text)),
             )
         )
 
@@ -224,61 +219,3 @@ class CompletionChunks:
     def usage(self, value: dict[str, Any]) -> bytes:
         """The chunk without choices."""
         return self._head + b'],"usage":%b' % _encode(value) + self._identity.fingerprint_part() + b"}\n\n"
-
-
-@dataclass(frozen=True, slots=True)
-class ChatChoice:
-    """One choice of a whole chat answer."""
-
-    completion: Completion
-    finish_reason: str
-    content: str | None
-    tool_calls: tuple[dict[str, Any], ...] = ()
-    show_token_ids: bool = False
-
-
-def chat_answer(
-    identity: Identity,
-    choices: Sequence[ChatChoice],
-    usage_value: dict[str, Any],
-    prompt_token_ids: Sequence[int] | None = None,
-) -> dict[str, Any]:
-    """A whole chat answer: every field present, nulls included."""
-    return {
-        "id": identity.id,
-        "object": "chat.completion",
-        "created": identity.created,
-        "model": identity.model,
-        "choices": [_chat_choice(index, choice) for index, choice in enumerate(choices)],
-        "service_tier": None,
-        "system_fingerprint": identity.fingerprint,
-        "usage": usage_value,
-        "prompt_logprobs": None,
-        "prompt_token_ids": prompt_token_ids,
-        "prompt_text": None,
-        "kv_transfer_params": None,
-        "ec_transfer_params": None,
-        "metrics": None,
-    }
-
-
-def _chat_choice(index: int, choice: ChatChoice) -> dict[str, Any]:
-    calls = {"tool_calls": choice.tool_calls} if choice.tool_calls else {}
-    return {
-        "index": index,
-        "message": {
-            "role": "assistant",
-            "content": choice.content,
-            "refusal": None,
-            "annotations": None,
-            "audio": None,
-            "function_call": None,
-            **calls,
-            "reasoning": None,
-        },
-        "logprobs": chat_logprobs(choice.completion.logprobs),
-        "finish_reason": choice.finish_reason,
-        "stop_reason": choice.completion.stop_reason,
-        "token_ids": choice.completion.token_ids if choice.show_token_ids else None,
-        "routed_experts": None,
-    }

@@ -149,13 +149,14 @@ def test_connection_close_is_honoured() -> None:
 
 
 def test_unknown_paths_and_methods() -> None:
-    """404 and 405 in the dialect's own shape."""
+    """404 and 405 in the words of the framework that the dialect is written in."""
 
     async def main() -> None:
         async with engine("vllm") as running:
             missing, wrong = await post(running, "/v9"), await get(running, "/v1/completions")
             assert (missing.status, wrong.status) == (404, 405)
-            assert missing.json()["error"]["message"] == "Not Found"
+            assert missing.json() == {"detail": "Not Found"}
+            assert wrong.json() == {"detail": "Method Not Allowed"}
 
     asyncio.run(main())
 

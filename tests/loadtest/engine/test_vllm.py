@@ -105,9 +105,14 @@ def test_cached_tokens_are_told_only_with_the_flag() -> None:
     silent = in_turn(*twice)[1].json()["usage"]
     assert silent["prompt_tokens_details"] is None
     first, second = in_turn(*twice, extra={"enable_prompt_tokens_details": True})
-    assert first.json()["usage"]["prompt_tokens_details"] is None
-    prompt = second.json()["usage"]["prompt_tokens"]
-    assert second.json()["usage"]["prompt_tokens_details"] == {"cached_tokens": (prompt - 1) // 16 * 16}
+    counts = [reply.json()["usage"] for reply in (first, second)]
+    hit = (counts[0]["prompt_tokens"] - 1) // 16 * 16
+    assert counts[0]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert counts[0]["prompt_tokens_details"]["created_cache_tokens"] == hit
+    assert counts[1]["prompt_tokens_details"]["cached_tokens"] == hit > 0
+    old = in_turn(*twice, extra={"enable_prompt_tokens_details": True, "version": "0.27.0"})
+    details = [reply.json()["usage"]["prompt_tokens_details"] for reply in old]
+    assert details == [None, {"cached_tokens": hit}]
 
 
 def test_continuous_usage() -> None:
@@ -171,12 +176,11 @@ def test_required_tool_call() -> None:
         assert set(json.loads(call_made["function"]["arguments"])) == {"city"}
         assert answer["finish_reason"] == reason
         deltas = [event["choices"][0] for event in stream.events()[1:]]
-        pieces = [delta["delta"]["tool_calls"][0] for delta in deltas]
-        assert pieces[0]["function"]["name"] == "weather" and "id" in pieces[0] and "id" not in pieces[1]
-        assert (
-            "".join(piece["function"]["arguments"] for piece in pieces) == call_made["function"]["arguments"]
-        )
-        assert deltas[-1]["finish_reason"] == reason
+        calls = [delta["delta"]["tool_calls"][0] for delta in deltas[:-1]]
+        assert calls[0]["function"] == {"name": "weather"} and calls[0]["id"].startswith("chatcmpl-tool-")
+        written = "".join(one["function"]["arguments"] for one in calls[1:])
+        assert json.loads(written) == json.loads(call_made["function"]["arguments"])
+        assert (deltas[-1]["delta"], deltas[-1]["finish_reason"]) == ({}, reason)
 
 
 def test_json_schema() -> None:
@@ -231,17 +235,19 @@ def test_chat_logprobs_and_echo() -> None:
     assert text_of(asked("/v1/chat/completions", {**body, "stream": True})) == choice["message"]["content"]
 
 
-def test_errors_as_documented() -> None:
-    """Unknown model, long context and a wrong key have the recorded status and body."""
+def test_errors_of_older_versions_as_documented() -> None:
+    """Unknown model, long context and a wrong key have the documented status and body."""
     documented = {entry["case"]: entry for entry in json.loads(recorded("vllm/errors.json"))}
-    reply = asked("/v1/chat/completions", {**CHAT, "model": "nope"})
+    old = {"version": "0.27.0"}
+    reply = asked("/v1/chat/completions", {**CHAT, "model": "nope"}, extra=old)
     assert (reply.status, reply.json()) == (404, documented["unknown model"]["body"])
-    reply = asked("/v1/completions", {"prompt": [20] * 7681, "max_tokens": 512})
+    reply = asked("/v1/completions", {"prompt": [20] * 7681, "max_tokens": 512}, extra=old)
     assert (reply.status, reply.json()) == (400, documented["context too long"]["body"])
     reply = asked("/v1/chat/completions", CHAT, api_key="secret")
     assert (reply.status, reply.json()) == (401, documented["bad api key"]["body"])
-    reply = asked("/v1/chat/completions", {**CHAT, "model": "nope"}, extra={"flat_errors": True})
-    assert {**reply.json(), "param": None} == documented["legacy flat shape, 0.10.0 and older"]["body"]
+    flat = {"version": "0.10.0", "flat_errors": True}
+    reply = asked("/v1/chat/completions", {**CHAT, "model": "nope"}, extra=flat)
+    assert reply.json() == documented["legacy flat shape, 0.10.0 and older"]["body"]
 
 
 def test_the_key_guards_only_some_paths() -> None:
@@ -294,8 +300,8 @@ def test_adapters_have_their_own_cache() -> None:
         loras=("a",),
         extra={"enable_prompt_tokens_details": True},
     )
-    details = [reply.json()["usage"]["prompt_tokens_details"] for reply in replies]
-    assert details[:2] == [None, None] and details[2]["cached_tokens"] > 0
+    cached = [reply.json()["usage"]["prompt_tokens_details"]["cached_tokens"] for reply in replies]
+    assert cached[:2] == [0, 0] and cached[2] > 0
 
 
 def test_health_version_load_and_ping() -> None:
@@ -304,7 +310,7 @@ def test_health_version_load_and_ping() -> None:
         ("/health", None), ("/ping", {}), ("/version", None), ("/load", None)
     )
     assert (health.status, health.body, ping.status) == (200, b"", 200)
-    assert (version.json(), load.json()) == ({"version": "0.27.0"}, {"server_load": 0})
+    assert (version.json(), load.json()) == ({"version": "0.32.0"}, {"server_load": 0})
 
 
 def test_sleep_aborts_and_waits() -> None:
@@ -371,7 +377,9 @@ def test_orca_header() -> None:
     async def main() -> None:
         async with engine("vllm") as running:
             text = await post(running, "/v1/chat/completions", CHAT, {"endpoint-load-metrics-format": "TEXT"})
-            assert text.headers["endpoint-load-metrics"].startswith("TEXT named_metrics.kv_cache_usage_perc=")
+            assert text.headers["endpoint-load-metrics"].startswith(
+                "TEXT named_metrics.num_requests_waiting="
+            )
             value = await post(
                 running, "/v1/completions", {"prompt": "x"}, {"endpoint-load-metrics-format": "JSON"}
             )

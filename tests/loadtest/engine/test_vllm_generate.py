@@ -13,7 +13,7 @@ def test_token_ids_in_and_out() -> None:
             sampling = {"max_tokens": 5, "ignore_eos": True, "temperature": 0}
             body = {"token_ids": ids, "sampling_params": sampling, "request_id": "r"}
             whole = (await post(running, "/inference/v1/generate", body)).json()
-            assert whole["request_id"] == "r"
+            assert whole["request_id"] == "generate-tokens-r"
             stream = await post(running, "/inference/v1/generate", {**body, "stream": True})
             streamed = [event["choices"][0] for event in stream.events()]
             assert [token for one in streamed for token in one["token_ids"]] == whole["choices"][0][

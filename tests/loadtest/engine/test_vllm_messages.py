@@ -48,7 +48,7 @@ def test_whole_and_streamed_message() -> None:
                 "".join(value["delta"].get("text", "") for _, value in events if "delta" in value)
                 == (whole["content"][0]["text"])
             )
-            assert events[-2][1]["delta"] == {"stop_reason": "max_tokens"}
+            assert events[-2][1]["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
             assert events[-2][1]["usage"] == whole["usage"]
 
     asyncio.run(main())

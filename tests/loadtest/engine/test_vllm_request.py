@@ -4,60 +4,46 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtest.engine.dialect import Request
+from loadtest.engine.vllm_bodies import decode_body
 from loadtest.engine.vllm_completions import prompts_of
+from loadtest.engine.vllm_context import check_characters, output_limit
 from loadtest.engine.vllm_errors import VllmError
+from loadtest.engine.vllm_options import VllmOptions
 from loadtest.engine.vllm_request import (
     ChatRequest,
     CompletionRequest,
     check_chat,
     check_sampling,
-    decode_body,
-    output_limit,
     sampling_params,
 )
 from tests.support.wire import recorded
 
-JSON = "application/json"
+OLD, RECENT = VllmOptions(version="0.27.0"), VllmOptions()
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
+def posted(body: bytes, content_type: str | None = "application/json") -> Request:
+    headers = {} if content_type is None else {"content-type": content_type}
+    return Request("POST", "/", {}, headers, body)
+
+
 def chat(**fields: Any) -> ChatRequest:
-    body = json.dumps({"messages": MESSAGES, **fields}).encode()
-    return decode_body(body, JSON, ChatRequest)
+    return decode_body(posted(json.dumps({"messages": MESSAGES, **fields}).encode()), ChatRequest)
 
 
-def refused(request: ChatRequest) -> VllmError:
+def refused(request: ChatRequest, flags: VllmOptions = RECENT) -> VllmError:
     with pytest.raises(VllmError) as caught:
-        check_chat(request)
+        check_chat(request, flags)
     return caught.value
 
 
 def test_unknown_fields_and_nulls_are_ignored() -> None:
     """As vLLM does, which logs a warning."""
     request = chat(frobnicate=1, stop=None, stream_options=None, tools=None, temperature=None)
-    check_chat(request)
+    check_chat(request, RECENT)
     assert request.stop is None
-
-
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [
-        (b"{", JSON),
-        (b'{"messages": 3}', JSON),
-        (b"{}", JSON),
-        (b'{"messages": [], "n": "x"}', JSON),
-        (b'{"messages": []}', "text/plain"),
-        (b'{"messages": []}', None),
-    ],
-)
-def test_bodies_of_the_wrong_form(body: bytes, content_type: str | None) -> None:
-    """400 of type `Bad Request`."""
-    with pytest.raises(VllmError) as caught:
-        decode_body(body, content_type, ChatRequest)
-    assert (caught.value.status, caught.value.kind) == (400, "Bad Request")
-    if content_type == JSON:
-        assert caught.value.message.startswith("1 validation error:")
 
 
 @pytest.mark.parametrize(
@@ -99,32 +85,43 @@ def test_values_that_do_not_go_together(fields: dict[str, Any]) -> None:
 )
 def test_values_that_do(fields: dict[str, Any]) -> None:
     """Accepted."""
-    check_chat(chat(**fields))
+    check_chat(chat(**fields), RECENT)
 
 
-def test_context_length_in_the_documented_words() -> None:
-    """Message, type and parameter as recorded."""
-    documented = json.loads(recorded("vllm/errors.json"))[0]["body"]["error"]
+def test_context_length_in_the_words_of_0_27() -> None:
+    """Message, type and parameter as documented."""
+    documented = json.loads(recorded("vllm/errors.json"))[0]
     with pytest.raises(VllmError) as caught:
-        output_limit(512, 7681, 8192, None)
-    assert caught.value.fields() == documented
+        output_limit(512, 7681, 8192, default=None, recent=False)
+    assert json.loads(caught.value.rendered(OLD).body) == documented["body"]
 
 
 def test_output_limits() -> None:
     """Without a wish: all the room for chat, the default for completions, and never more than there is."""
-    assert output_limit(None, 100, 8192, None) == 8092
-    assert output_limit(None, 100, 8192, 16) == 16
-    assert output_limit(None, 8190, 8192, 16) == 2
-    assert output_limit(92, 8100, 8192, 16) == 92
-    for asked, prompt in ((None, 8192), (93, 8100), (0, 1)):
-        with pytest.raises(VllmError):
-            output_limit(asked, prompt, 8192, 16)
+    for recent in (True, False):
+        assert output_limit(None, 100, 8192, default=None, recent=recent) == 8092
+        assert output_limit(None, 100, 8192, default=16, recent=recent) == 16
+        assert output_limit(None, 8190, 8192, default=16, recent=recent) == 2
+        assert output_limit(92, 8100, 8192, default=16, recent=recent) == 92
+        for asked, prompt in ((None, 8192), (0, 1)):
+            with pytest.raises(VllmError):
+                output_limit(asked, prompt, 8192, default=16, recent=recent)
+    assert output_limit(93, 8100, 8192, default=16, recent=True) == 92
+    with pytest.raises(VllmError):
+        output_limit(93, 8100, 8192, default=16, recent=False)
+
+
+def test_texts_too_long_by_their_characters() -> None:
+    """64 characters per token of context are the bound."""
+    check_characters("x" * 64 * 100, 100)
+    with pytest.raises(VllmError, match="400"):
+        check_characters("x" * (64 * 100 + 1), 100)
 
 
 def test_sampling_parameters() -> None:
     """Stop may be one string; nulls take the defaults."""
     body = b'{"prompt":"x","stop":"a","temperature":null,"seed":4,"stop_token_ids":[7],"cache_salt":"s"}'
-    wanted = decode_body(body, JSON, CompletionRequest)
+    wanted = decode_body(posted(body), CompletionRequest)
     check_sampling(wanted)
     params = sampling_params(wanted, max_tokens=3, logprobs=None, lora="l", priority=2)
     assert (params.stop, params.stop_token_ids, params.temperature, params.seed) == (("a",), (7,), 1.0, 4)

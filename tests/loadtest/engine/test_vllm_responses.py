@@ -40,14 +40,14 @@ def test_whole_and_streamed_response() -> None:
                 "response.output_text.done",
                 "response.content_part.done",
                 "response.output_item.done",
-                "response.incomplete",
+                "response.completed",
             ]
             assert [value["sequence_number"] for _, value in events] == list(range(len(events)))
             assert all(value["type"] == name for name, value in events)
             assert "".join(value.get("delta", "") for _, value in events) == text
             last = events[-1][1]["response"]
             assert last["usage"]["total_tokens"] == whole["usage"]["total_tokens"]
-            assert last["usage"]["input_tokens_details"] == {"cached_tokens": 16}
+            assert last["usage"]["input_tokens_details"]["cached_tokens"] == 16
 
     asyncio.run(main())
 

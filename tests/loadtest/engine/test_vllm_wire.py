@@ -2,19 +2,17 @@ import pytest
 
 from loadtest.engine.sampling import Completion, TokenLogprob
 from loadtest.engine.tokens import encode
+from loadtest.engine.vllm_answers import ChatChoice, chat_answer
 from loadtest.engine.vllm_wire import (
     DONE,
-    ChatChoice,
     ChatChunks,
     CompletionChunks,
     Ending,
     Identity,
-    chat_answer,
     chat_logprobs,
     completion_logprobs,
     content_delta,
     error_events,
-    full_usage,
     usage,
 )
 from tests.support.wire import recorded
@@ -93,7 +91,8 @@ def test_whole_chat_answer() -> None:
     from msgspec.json import encode as as_json
 
     completion = Completion((9906, 1070, 128009), "Hello there", "stop", None, None)
-    answer = chat_answer(CHAT, [ChatChoice(completion, "stop", "Hello there")], full_usage(11, 3, None))
+    counts = {**usage(11, 3), "prompt_tokens_details": None, "completion_tokens_details": None}
+    answer = chat_answer(CHAT, [ChatChoice(completion, "stop", "Hello there")], counts)
     assert as_json(answer) == recorded("vllm/chat_full.json")
 
 
