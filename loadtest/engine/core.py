@@ -24,6 +24,8 @@ __all__ = ["EngineCore", "EngineDead", "EngineOptions", "Generation", "Stats"]
 _STEPS_PER_TURN: Final = 16
 """Steps that may be applied in one turn of the event loop before sockets get theirs."""
 _MAX_LAG_S: Final = 0.1
+_DEAD: Final = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+"""What vLLM's servers say once their engine process is gone."""
 
 
 class EngineDead(Exception):
@@ -66,7 +68,7 @@ class EngineCore:
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> Generation:
         """Queue one generation. Raises EngineDead, and ValueError if the prompt is empty or can never fit."""
         if not self.alive:
-            raise EngineDead("EngineCore encountered an issue. See stack trace (above) for the root cause.")
+            raise EngineDead(_DEAD)
         if self.draining:
             raise EngineDead("cannot schedule new futures after shutdown")
         if not prompt_ids:
@@ -91,9 +93,7 @@ class EngineCore:
         """End it with an engine-side error: finish reason "error", and `generation.error` says what."""
         self._end(generation, "error", message)
 
-    def kill(
-        self, message: str = "EngineCore encountered an issue. See stack trace (above) for the root cause."
-    ) -> None:
+    def kill(self, message: str = _DEAD) -> None:
         """The engine process dies: every generation fails and nothing more can be submitted."""
         self.alive = False
         for generation in list(self._generations.values()):
