@@ -105,7 +105,7 @@ class Dispatcher:
         if connection is None:
             began = monotonic()
             try:
-                connection = await upstream.connect()
+                connection = await asyncio.ensure_future(upstream.connect())
             except UpstreamError as error:
                 relay.fail(Failure(error, retry=True))
                 return

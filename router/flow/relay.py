@@ -4,7 +4,6 @@ Everything here is a callback of the upstream connection; the coroutine that mad
 `finished` only. Until something has reached the client a failure may be retried.
 """
 
-import asyncio
 from abc import ABC, abstractmethod
 from time import monotonic
 
@@ -22,6 +21,7 @@ from router.engines.engine import Failure
 from router.engines.failures import read_failure
 from router.fleet.replicas import Lease
 from router.flow.call import Call, Limits
+from router.flow.eager import Signal
 from router.flow.upstream import Connection
 from router.flow.watch import Watch
 
@@ -57,7 +57,7 @@ class Relay(ABC):
         self.lease = lease
         self.limits = limits
         self.loop = watch.loop
-        self.finished: asyncio.Future[None] = self.loop.create_future()
+        self.finished = Signal(loop=self.loop)
         self.failure: Failure | None = None
         self.ending = Ending.COMPLETED
         self.stale = False
@@ -205,14 +205,13 @@ class Relay(ABC):
             self._connection.abort()
 
     def settle(self) -> None:
-        """The attempt is over; it is once."""
+        """The attempt is over; it is once. The last thing to do: the request goes on from in here."""
         self._over = True
         if self.decided_at is None and self.sent_at:
             self.call.waited_s += monotonic() - self.sent_at
         self._watch.discard(self)
         self._release_exchange()
-        if not self.finished.done():  # it is, where the one who waited for it was cancelled
-            self.finished.set_result(None)
+        self.finished.fire()
 
     def _release_exchange(self) -> None:
         exchange = self.call.exchange

@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from router.api.errors import TurnoutError
+from router.flow.eager import Eager
 from router.flow.exchange import Exchange
 from router.flow.inference import ENDPOINTS, Inference
 from router.serving.head import Budget
@@ -34,7 +35,7 @@ class FrontEnd:
         self.draining = False
         self._inference = inference
         self._own: set[ClientConnection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._runs: set[Eager] = set()
         self._uvicorn: dict[str, Any] = {}
         self._state: ServerState | None = None
         self._date_second = 0
@@ -96,7 +97,7 @@ class FrontEnd:
 
     @property
     def open_requests(self) -> int:
-        return len(self._tasks)
+        return len(self._runs)
 
     def close(self) -> None:
         if self._sweeper is not None:
@@ -108,10 +109,9 @@ class FrontEnd:
     # ---- inside ----
 
     def _run(self, serving: Coroutine[None, None, None]) -> None:
-        task = self.loop.create_task(serving)
-        # The loop itself keeps only a weak reference to a task.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        run = Eager(serving, self._runs.discard)
+        self._runs.add(run)
+        run.start()
 
     def _sweep(self) -> None:
         self._sweeper = self.loop.call_later(_SWEEP_S, self._sweep)
