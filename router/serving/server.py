@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,10 +23,23 @@ log = logging.getLogger("turnout.server")
 
 _LAST_WORDS_S = 1.0
 """For error frames to reach their clients."""
+_ADMIN_GRACE_S = 1
+"""For answers of the admin listener that are under way when all else is over."""
+
+
+class NotListening(Exception):
+    """A listener could not be started."""
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process has one owner of signals."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Raises `NotListening` in place of uvicorn's `SystemExit`, which would tear down the event loop."""
+        try:
+            await super().serve(sockets)
+        except SystemExit as error:
+            raise NotListening("the address cannot be listened on; uvicorn's log says why") from error
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,14 +60,14 @@ class Process:
             http=router.front_end,
             keep_alive_s=server.keep_alive_s,
         )
-        self._admin = _server(router.admin_app, config.admin.host, config.admin.port)
+        self._admin = _server(router.admin_app, config.admin.host, config.admin.port, grace_s=_ADMIN_GRACE_S)
         self._stop = asyncio.Event()
         self._signals = 0
 
     async def run(self, on_ready: Callable[[str, str], None] | None = None) -> int:
         """Serve until a signal. Returns the exit code. `on_ready` gets the two base URLs.
 
-        Raises `SystemExit` (uvicorn) if an address cannot be bound.
+        Raises `SystemExit` if an address cannot be bound.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,6 +84,9 @@ class Process:
             await self._drain(serving[1])
         finally:
             self._admin.should_exit = self._public.should_exit = True
+            self._public.force_exit = True
+            # From Python 3.12 on a listener is not closed before all its connections are.
+            self._router.front_end.close()
             await asyncio.gather(*serving, return_exceptions=True)
             await self._router.close()
         return 0 if self._signals < 2 else 130
@@ -98,7 +115,6 @@ class Process:
         if not serving.done():
             self._router.end_open_requests()
             await asyncio.wait({serving}, timeout=_LAST_WORDS_S)
-            self._public.force_exit = True
 
     async def _unless_hurried(self, waiting: Any) -> None:
         """Wait, but for a second signal."""
@@ -109,7 +125,13 @@ class Process:
 
 
 def _server(
-    app: Starlette, host: str, port: int, *, http: Any = "httptools", keep_alive_s: float = 75.0
+    app: Starlette,
+    host: str,
+    port: int,
+    *,
+    http: Any = "httptools",
+    keep_alive_s: float = 75.0,
+    grace_s: int | None = None,
 ) -> _Server:
     return _Server(
         uvicorn.Config(
@@ -123,6 +145,7 @@ def _server(
             access_log=False,
             server_header=False,
             timeout_keep_alive=int(keep_alive_s) or 1,
+            timeout_graceful_shutdown=grace_s,
             backlog=4096,
         )
     )
