@@ -206,7 +206,7 @@ def test_a_client_that_does_not_read_cannot_hold_up_the_end() -> None:
             connection.write(b"x" * 20_000_000)  # type: ignore[attr-defined]
             running.process.stop()
             running.process.stop()
-            await until_refused(running.port)
+            await until(lambda: not running.router.front_end.open_connections)
 
     draining(test)
 
