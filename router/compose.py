@@ -46,6 +46,7 @@ class Router:
             idle_s=config.upstream.idle_s,
             connect_s=config.timeouts.connect_s,
             max_head_bytes=config.upstream.max_response_head_bytes,
+            max_connections=config.upstream.max_connections_per_replica,
         )
         self.scraper = Scraper(config.scrape, noticed=self._look_again)
         self.prober = Prober(

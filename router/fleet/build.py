@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from random import Random
 
+from policies.resilience.retry import RetryBudget
 from policies.routing import POLICIES
 from policies.routing.policy import Policy
 from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
@@ -21,6 +22,7 @@ def build_fleet(config: Config, random: Random) -> Fleet:
             version: Pool(
                 [_replica(replica, settings, name, version) for replica in settings.replicas],
                 _policy(config.policy_of(model), random),
+                RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
             )
             for version, settings in model.versions.items()
         }

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from policies.outcome import Outcome
+from policies.resilience.retry import RetryBudget
 from policies.routing.policy import Policy
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
@@ -117,13 +118,14 @@ class Lease:
 
 
 class Pool:
-    """The replicas that serve one version, and the policy that chooses among them."""
+    """The replicas that serve one version, the policy that chooses among them, the purse of their retries."""
 
-    __slots__ = ("policy", "replicas")
+    __slots__ = ("policy", "replicas", "retries")
 
-    def __init__(self, replicas: Sequence[Replica], policy: Policy) -> None:
+    def __init__(self, replicas: Sequence[Replica], policy: Policy, retries: RetryBudget) -> None:
         self.replicas = tuple(replicas)
         self.policy = policy
+        self.retries = retries
 
     def lease(self, request: InferenceRequest, tried: Collection[Replica] = ()) -> Lease:
         """Choose a replica that was not tried and lease it, in one step.

@@ -1,9 +1,10 @@
 """One request on its way: what was asked, what was tried, what the client has been told."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from router.api.errors import TurnoutError
+from router.api.errors import RequestError, TurnoutError
 from router.api.request import Endpoint, InferenceRequest, Usage
 from router.api.tgi import generate_error
 from router.fleet.replicas import Replica, Route
@@ -82,6 +83,19 @@ class Call:
         self.finish_reason: str | None = None
         self.gaps: Sequence[int] = ()
         self.gap_sum_s = 0.0
+
+    def shorten(self, deadline_ms: str | None) -> None:
+        """`x-turnout-deadline-ms`: the client wants its answer sooner than the configuration allows.
+
+        Raises `RequestError` for what is not a positive number.
+        """
+        if deadline_ms is None:
+            return
+        if not (
+            deadline_ms.isascii() and deadline_ms.isdigit() and len(deadline_ms) < 10 and int(deadline_ms)
+        ):
+            raise RequestError("x-turnout-deadline-ms must be a positive number of milliseconds")
+        self.deadline = min(self.deadline, self.exchange.received_at + int(deadline_ms) / 1000)
 
     def begin(self, status: int, headers: Sequence[Header], length: int | None, now: float) -> None:
         """Start the client's answer: `headers` and the router's own."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from router.api.errors import EndpointNotSupported, NoHealthyReplica, UpstreamError
+from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded, UpstreamError
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
@@ -38,6 +38,8 @@ class Dispatcher:
         request, route = call.request, call.route
         assert request is not None
         assert route is not None
+        retries = route.pool.retries
+        retries.earn()
         tried: list[Replica] = []
         last: Failure | None = None
         while not call.exchange.disconnected:
@@ -54,6 +56,8 @@ class Dispatcher:
                 return
             last = failure
             if not failure.retry or call.tries >= self._limits.max_attempts:
+                raise failure.error
+            if call.tries and not retries.spend(monotonic()):
                 raise failure.error
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
@@ -106,8 +110,8 @@ class Dispatcher:
             began = monotonic()
             try:
                 connection = await asyncio.ensure_future(upstream.connect())
-            except UpstreamError as error:
-                relay.fail(Failure(error, retry=True))
+            except (UpstreamError, Overloaded) as error:
+                relay.fail(Failure(error, retry=True, saturated=isinstance(error, Overloaded)))
                 return
             finally:
                 relay.call.waited_s += monotonic() - began
@@ -155,7 +159,8 @@ def _record(lease: Lease, relay: Relay, before: Failure | None) -> Attempt:
 class Upstreams:
     """The connections to every replica, made when first used."""
 
-    def __init__(self, *, idle_s: float, connect_s: float, max_head_bytes: int) -> None:
+    def __init__(self, *, idle_s: float, connect_s: float, max_head_bytes: int, max_connections: int) -> None:
+        self._max_connections = max_connections
         self._idle_s = idle_s
         self._connect_s = connect_s
         self._max_head_bytes = max_head_bytes
@@ -170,6 +175,7 @@ class Upstreams:
                 idle_s=self._idle_s,
                 connect_s=self._connect_s,
                 max_head_bytes=self._max_head_bytes,
+                max_connections=self._max_connections,
                 api_key=replica.identity.api_key,
                 buffer=self._buffer,
             )

@@ -69,6 +69,7 @@ class Inference:
 
     def _read(self, call: Call, fleet: Fleet) -> None:
         exchange = call.exchange
+        call.shorten(exchange.headers.get("x-turnout-deadline-ms"))
         endpoint = ENDPOINTS.get(exchange.path)
         if endpoint is None:
             raise PathNotFound(f"there is nothing at {exchange.path[:128]}")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from router.api.errors import UpstreamError, UpstreamProtocol, UpstreamReset
+from router.api.errors import Overloaded, UpstreamError, UpstreamProtocol, UpstreamReset
 
 log = logging.getLogger("turnout.flow")
 
@@ -279,6 +279,7 @@ class Upstream:
         idle_s: float = 4.0,
         connect_s: float = 1.0,
         max_head_bytes: int = 65536,
+        max_connections: int = 1024,
         api_key: str | None = None,
         buffer: memoryview | None = None,
     ) -> None:
@@ -291,6 +292,8 @@ class Upstream:
         self._idle_s = idle_s
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
+        self._max_connections = max_connections
+        self._connecting = 0
         self._tls = ssl.create_default_context() if self.address.tls else None
         self._credentials = (
             b"" if api_key is None else b"authorization: Bearer %b\r\n" % api_key.encode("latin-1")
@@ -308,7 +311,22 @@ class Upstream:
         return None
 
     async def connect(self) -> Connection:
-        """A new connection. Raises `UpstreamReset` if there is none within `connect_s`."""
+        """A new connection.
+
+        Raises `UpstreamReset` or `UpstreamProtocol` if there is none within `connect_s`, `Overloaded` at
+        `max_connections`.
+        """
+        if len(self._open) + self._connecting >= self._max_connections:
+            raise Overloaded("every connection to the replica is in use", retry_after_s=1.0)
+        self._connecting += 1
+        try:
+            connection = await self._dial()
+        finally:
+            self._connecting -= 1
+        self._open.add(connection)
+        return connection
+
+    async def _dial(self) -> Connection:
         address = self.address
         try:
             async with asyncio.timeout(self._connect_s):
@@ -324,7 +342,6 @@ class Upstream:
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._open.add(connection)
         return connection
 
     def request(self, path: str, body: bytes, *, streams: bool, headers: bytes = b"") -> bytes:

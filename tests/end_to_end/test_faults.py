@@ -256,3 +256,31 @@ def test_a_client_that_leaves_ends_the_generation(stream: bool) -> None:
         assert record.client_closed_s is not None
 
     with_fleet(test, "vllm", speed=1.0)
+
+
+def test_retries_are_a_share_of_the_traffic() -> None:
+    """A pool that is broken altogether is not asked three times as often: retries stop at their budget."""
+
+    async def test(fleet: RunningFleet, client: httpx.AsyncClient) -> None:
+        for engine in fleet.engines:
+            engine.faults.set("status=500")
+        for _ in range(60):
+            assert (await chat(client, stream=False)).status_code == 502
+        asked = sum(len(engine.log.of("/v1/chat/completions")) for engine in fleet.engines)
+        assert 60 < asked <= 60 + 10 + 60 * 0.1 + 1
+
+    with_fleet(test, "vllm", "vllm", "vllm", more="[retries]\nbudget_floor_per_s = 0")
+
+
+def test_a_client_may_ask_for_less_time() -> None:
+    """`x-turnout-deadline-ms` shortens the total timeout; what is no number is refused."""
+
+    async def test(fleet: RunningFleet, client: httpx.AsyncClient) -> None:
+        fleet.engines[0].faults.set("hang")
+        body = {"model": "m", "messages": MESSAGES}
+        for said, status, code in (("300", 504, "total_timeout"), ("soon", 400, "invalid_request")):
+            headers = {"x-turnout-deadline-ms": said}
+            answer = await client.post("/v1/chat/completions", json=body, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+    with_fleet(test, "vllm")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from policies.resilience.retry import RetryBudget
 from router.api.request import InferenceRequest
 from router.engines.engine import Answer, Failure, StreamReader, UpstreamRequest
 from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
@@ -60,7 +61,7 @@ def fleet(*replicas: Replica) -> Fleet:
         by_version.setdefault((each.identity.model, each.identity.version), []).append(each)
     routes: dict[str, Route] = {}
     for (model, version), members in by_version.items():
-        route = Route(model, version, Pool(members, First()))
+        route = Route(model, version, Pool(members, First(), RetryBudget(0.1, 3)))
         routes.setdefault(model, route)
         routes[f"{model}@{version}"] = route
     return Fleet(routes, {name: route.model for name, route in routes.items()}, replicas)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from router.api.errors import UpstreamError, UpstreamProtocol, UpstreamReset
+from router.api.errors import Overloaded, UpstreamError, UpstreamProtocol, UpstreamReset
 from router.flow.upstream import Address, Connection, Upstream
 from tests.support.peers import LAST_CHUNK, STREAM_HEAD, PeerConnection, Script, answer, chunk, scripted_peer
 
@@ -318,3 +318,19 @@ def test_abort_is_seen_by_the_peer() -> None:
         assert upstream.open_connections == 0
 
     against(script, test)
+
+
+def test_connections_are_bounded() -> None:
+    """At the limit another one is refused as overload; when one is given back there is room."""
+
+    async def test(upstream: Upstream) -> None:
+        first, second = await upstream.connect(), await upstream.connect()
+        with pytest.raises(Overloaded):
+            await upstream.connect()
+        first.abort()
+        third = await upstream.connect()
+        assert upstream.open_connections == 2
+        second.abort()
+        third.abort()
+
+    against(always(answer(b"x")), test, max_connections=2)

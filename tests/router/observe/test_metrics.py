@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from policies.resilience.retry import RetryBudget
 from router.api.request import Usage
 from router.fleet.replicas import Fleet, Pool, Route
 from router.observe.events import GAP_BOUNDS_S, Attempt, Finished
@@ -30,7 +31,7 @@ class AnyPolicy:
 
 
 def fleet(*names: tuple[str, str]) -> Fleet:
-    routes = {f"{m}@{v}": Route(m, v, Pool((), AnyPolicy())) for m, v in names}
+    routes = {f"{m}@{v}": Route(m, v, Pool((), AnyPolicy(), RetryBudget(0.1, 3))) for m, v in names}
     return Fleet(routes, {}, ())
 
 
