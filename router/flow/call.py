@@ -91,9 +91,7 @@ class Call:
         """
         if deadline_ms is None:
             return
-        if not (
-            deadline_ms.isascii() and deadline_ms.isdigit() and len(deadline_ms) < 10 and int(deadline_ms)
-        ):
+        if re.fullmatch(r"0*[1-9][0-9]{0,8}", deadline_ms) is None:
             raise RequestError("x-turnout-deadline-ms must be a positive number of milliseconds")
         self.deadline = min(self.deadline, self.exchange.received_at + int(deadline_ms) / 1000)
 
