@@ -136,8 +136,16 @@ class Chunks:
         self.finish_reason = reason
         indices = [index for index in range(self._expected) if index not in self._finished]
         self._finished.update(indices)
-        content: dict[str, Any] = {"delta": {}} if self._has_delta else {"text": ""}
-        return [self.made(index=index, **content, logprobs=None, finish_reason=reason) for index in indices]
+        return [
+            self.made(index=index, **self._nothing(index), logprobs=None, finish_reason=reason)
+            for index in indices
+        ]
+
+    def _nothing(self, index: int) -> dict[str, Any]:
+        """What a chunk without text holds; even an answer without a word has a role."""
+        if not self._has_delta:
+            return {"text": ""}
+        return {"delta": {} if index in self._introduced else {"role": "assistant", "content": ""}}
 
     def finish_tool_calls(self) -> list[dict[str, Any]]:
         """The finish of tool calls that TGI leaves out: usage came, so nothing more will.

@@ -35,6 +35,9 @@ def chat_body(request: InferenceRequest, served_name: str) -> bytes:
     messages = _messages(request)
     if messages is not None:
         changes["messages"] = messages
+    tools = value_of(request, "tools")
+    if isinstance(tools, list):
+        changes["tools"] = list(map(_with_parameters, tools))
     return with_changes(request, changes, dropped)
 
 
@@ -94,6 +97,14 @@ def _grammar(response_format: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(schema, dict):
         raise RequestError("'response_format' lacks 'json_schema.schema'", param="response_format")
     return {"type": "json", "value": schema}
+
+
+def _with_parameters(tool: Any) -> Any:
+    """A tool of a function without parameters, which TGI wants to be told of."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or function.get("parameters") is not None:
+        return tool
+    return {**tool, "function": {**function, "parameters": {"type": "object", "properties": {}}}}
 
 
 def _messages(request: InferenceRequest) -> list[Any] | None:

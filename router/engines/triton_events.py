@@ -127,7 +127,7 @@ class TritonEvents:
             reason = "stop" if limit is None or pieces < limit else "length"
         if self._prompt_tokens is not None:
             self.chunks_so_far.usage = Usage(self._prompt_tokens, self._completion_tokens + quiet)
-        return chunks if reason is None else [*chunks, self._made("", reason)]
+        return chunks if reason is None else [*chunks, *self._opening(), self._made("", reason)]
 
     def _count(self, members: dict[str, Any]) -> None:
         prompt, completion = members.get("num_input_tokens"), members.get("num_output_tokens")
@@ -140,11 +140,14 @@ class TritonEvents:
         if not text:
             return []
         self._own_pieces += 1
-        piece = self._made(text, None)
+        return [*self._opening(), self._made(text, None)]
+
+    def _opening(self) -> list[dict[str, Any]]:
+        """A chat's role, before all else; even an answer without a word has one."""
         if self._is_introduced or self.chunks_so_far.request.endpoint is not Endpoint.CHAT:
-            return [piece]
+            return []
         self._is_introduced = True
-        return [self._choice(delta={"role": "assistant", "content": ""}, finish_reason=None), piece]
+        return [self._choice(delta={"role": "assistant", "content": ""}, finish_reason=None)]
 
     def _made(self, text: str, reason: str | None) -> dict[str, Any]:
         if self.chunks_so_far.request.endpoint is not Endpoint.CHAT:

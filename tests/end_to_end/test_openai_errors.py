@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from openai import (
     APIError,
     APIStatusError,
     AsyncOpenAI,
     BadRequestError,
+    DefaultAsyncHttpxClient,
     InternalServerError,
     NotFoundError,
 )
@@ -239,13 +239,13 @@ def test_a_fleet_with_nobody_ready() -> None:
         async with simulated_fleet("vllm") as fleet:
             (replica,) = fleet.running.router.fleet.replicas
             replica.draining = True
-            asked: list[httpx.Response] = []
+            asked: list[Any] = []
 
-            async def seen(response: httpx.Response) -> None:
+            async def seen(response: Any) -> None:
                 asked.append(response)
                 replica.draining = False
 
-            http = httpx.AsyncClient(event_hooks={"response": [seen]})
+            http = DefaultAsyncHttpxClient(event_hooks={"response": [seen]})
             async with AsyncOpenAI(
                 base_url=fleet.base_url, api_key="any", max_retries=2, http_client=http
             ) as client:
@@ -265,11 +265,11 @@ def test_the_client_is_told_not_to_repeat_what_cannot_succeed() -> None:
     async def run() -> None:
         statuses: list[int] = []
 
-        async def seen(response: httpx.Response) -> None:
+        async def seen(response: Any) -> None:
             statuses.append(response.status_code)
 
         async with simulated_fleet("triton") as fleet:
-            http = httpx.AsyncClient(event_hooks={"response": [seen]})
+            http = DefaultAsyncHttpxClient(event_hooks={"response": [seen]})
             async with AsyncOpenAI(
                 base_url=fleet.base_url, api_key="any", max_retries=2, http_client=http
             ) as client:

@@ -397,6 +397,8 @@ def test_a_tgi_tool_call_that_was_cut_before_its_name(limit: int, finish: str | 
     seen = _read(frames({**ROLE, "choices": [], "usage": USAGE}, DONE), "tgi", asked)
     assert seen.finish_reason == finish
     assert (seen.failure is None) == seen.done == (finish is not None)
+    if finish is not None:
+        assert _chunks(seen.out)[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
 
 
 def test_trtllm_repeats_the_name_of_a_named_tool_and_gives_no_id() -> None:
@@ -551,7 +553,7 @@ def test_pretty_printed_json_over_several_lines_is_one_frame() -> None:
 def test_a_replica_that_overruns_max_tokens_is_cut_off(together: bool) -> None:
     """One frame of held-back text above the limit is fine, the next one ends the answer with `length`."""
     asked = request(max_tokens=3)
-    data = [frames(delta_chunk(text)) for text in "abcdefgh"]
+    data = [frames(ROLE), *[frames(delta_chunk(text)) for text in "abcdefgh"]]
     seen = read(_reader("vllm", asked), [b"".join(data)] if together else data)
     assert (seen.done, seen.failure, seen.finish_reason) == (True, None, "length")
     assert _texts(seen.out) == "abcd"

@@ -198,6 +198,19 @@ def test_tgi_sees_tool_calls_beside_content() -> None:
     assert sent == [*MESSAGES, {"role": "assistant", "tool_calls": [call]}, answer]
 
 
+@pytest.mark.parametrize("parameters", [{}, {"parameters": None}])
+def test_tgi_is_told_of_parameters_that_a_function_has_not(parameters: dict[str, Any]) -> None:
+    """It refuses functions without; what is no function at all is its own to refuse."""
+    given = {"type": "object", "properties": {"a": {"type": "string"}}}
+    full = {"type": "function", "function": {"name": "f", "parameters": given}}
+    bare = {"type": "function", "function": {"name": "g", **parameters}}
+    sent = _sent("tgi", _chat(tools=[full, bare, "h"]))["tools"]
+    assert sent[0] == full
+    assert sent[1]["function"] == {"name": "g", "parameters": {"type": "object", "properties": {}}}
+    assert sent[2] == "h"
+    assert _sent("tgi", _chat(tools="f"))["tools"] == "f"
+
+
 @pytest.mark.parametrize(
     ("given", "sent"),
     [

@@ -98,6 +98,13 @@ def _chunks(out: bytes) -> list[Any]:
     return [msgspec.json.decode(frame[6:]) for frame in out.split(b"\n\n")[:-1] if frame != b"data: [DONE]"]
 
 
+def test_a_chat_without_a_word_has_a_role() -> None:
+    """Once, before the finish, as every chat has."""
+    opening, end = (chunk["choices"][0] for chunk in _chunks(_read(_events(""), request()).out))
+    assert opening["delta"] == {"role": "assistant", "content": ""}
+    assert (end["delta"], end["finish_reason"]) == ({}, "stop")
+
+
 def test_a_clean_end_is_a_stop() -> None:
     """Where no event tells how it ended, and fewer pieces came than tokens were allowed."""
     asked = request(COMPLETIONS, {"prompt": "p", "stream": True}, max_tokens=4)
