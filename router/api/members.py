@@ -12,6 +12,8 @@ from router.api.errors import InvalidJson, RequestError
 
 Members = Mapping[str, msgspec.Raw]
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SEQUELS = frozenset({b"},", b"],"})
+_SPACED_SEQUELS = frozenset({b"}, ", b"], "})
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 
@@ -76,17 +78,19 @@ def _require_unique(body: bytes) -> None:
 
 
 def _may_nest(body: bytes, depth: int) -> bool:
-    """Whether there are more openers than `depth`, in strings or out of them: else it cannot be so deep.
+    """Whether `body`, valid JSON, could nest deeper than `depth`, at the cost of a look at each opener.
 
-    `find` looks for a byte many times faster than `count` does.
+    An opener right behind `},` or `],` stands at a level where one was just closed, so only the others can
+    add a level: no more of them than `depth`, in strings or out of them, and it is not so deep.
     """
-    openers = 0
+    adding = 0
     for opener in (b"{", b"["):
         at = body.find(opener)
         while at >= 0:
-            openers += 1
-            if openers > depth:
-                return True
+            if body[at - 2 : at] not in _SEQUELS and body[at - 3 : at] not in _SPACED_SEQUELS:
+                adding += 1
+                if adding > depth:
+                    return True
             at = body.find(opener, at + 1)
     return False
 

@@ -106,3 +106,30 @@ def test_values_keep_their_bytes() -> None:
     assert write_members({**members, "d": msgspec.Raw(b"null")}) == (
         b'{"a":1.0e5,"b":[ 1,2 ],"c":"\\u00e9\xc3\xa9","d":null}'
     )
+
+
+@given(VALUES, st.sampled_from([None, (",", ":")]), st.integers(1, 6))
+def test_the_bound_of_the_depth_is_never_below_it(
+    value: object, separators: tuple[str, str] | None, limit: int
+) -> None:
+    """The shortcut agrees with the exact count: nothing too deep passes, nothing shallow is refused."""
+
+    def depth(part: object) -> int:
+        if isinstance(part, dict):
+            return 1 + max(map(depth, part.values()), default=0)
+        return 1 + max(map(depth, part), default=0) if isinstance(part, list) else 0
+
+    body = json.dumps({"a": value}, separators=separators).encode()
+    if depth({"a": value}) <= limit:
+        assert list(read_members(body, limit)) == ["a"]
+    else:
+        with pytest.raises(InvalidJson, match=f"deeper than {limit} levels"):
+            read_members(body, limit)
+
+
+def test_a_long_conversation_needs_no_exact_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of messages, one behind the other, are no depth."""
+    monkeypatch.setattr("router.api.members._depth", lambda _: pytest.fail("counted"))
+    for separators in (None, (",", ":")):
+        body = json.dumps({"messages": [{"role": "user", "content": "hi"}] * 500}, separators=separators)
+        assert list(read_members(body.encode(), 8)) == ["messages"]
