@@ -46,18 +46,18 @@ class StandingFleets:
     def __init__(self, more: str = "") -> None:
         self._more = more
         self._runner = asyncio.Runner()
-        self._stack = contextlib.AsyncExitStack()
         self._fleets: dict[tuple[str, ...], tuple[RunningFleet, AsyncOpenAI]] = {}
+        self._stacks: list[contextlib.AsyncExitStack] = []
 
     def of(self, *dialects: str) -> RunningFleet:
         return self._runner.run(self._started(*dialects))[0]
 
     async def _started(self, *dialects: str) -> tuple[RunningFleet, AsyncOpenAI]:
         if dialects not in self._fleets:
-            fleet = await self._stack.enter_async_context(
-                named_fleet(*dialects, more=self._more, speed=100.0)
-            )
-            client = await self._stack.enter_async_context(openai_client(fleet))
+            stack = contextlib.AsyncExitStack()
+            self._stacks.append(stack)
+            fleet = await stack.enter_async_context(named_fleet(*dialects, more=self._more, speed=100.0))
+            client = await stack.enter_async_context(openai_client(fleet))
             self._fleets[dialects] = (fleet, client)
         return self._fleets[dialects]
 
@@ -72,7 +72,12 @@ class StandingFleets:
         self._runner.run(whole())
 
     def close(self) -> None:
-        self._runner.run(self._stack.aclose())
+        """Stop them all at once: a router takes its time to leave."""
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*[stack.aclose() for stack in self._stacks])
+
+        self._runner.run(all_of_them())
         self._runner.close()
 
 
