@@ -22,8 +22,10 @@ class Signal(asyncio.Future[None]):
         if self.done():
             return
         self.set_result(None)
-        if self.resume is not None:
-            self.resume()
+        # Let go of: whoever waits holds what holds this signal.
+        resume, self.resume = self.resume, None
+        if resume is not None:
+            resume()
 
 
 class Eager:
