@@ -81,7 +81,7 @@ def read_request(
         members=members,
         needs=_needs(endpoint, members),
         include_usage=stream and _wants_usage(members),
-        n=_read_count(members, "n") or 1,
+        n=read_count(members, "n") or 1,
         max_tokens=_max_tokens(members),
         session=read_session(headers, members),
     )
@@ -136,7 +136,7 @@ def _decode(raw: msgspec.Raw, name: str, decoder: msgspec.json.Decoder[T], wante
         raise RequestError(f"'{name}' must be {wanted}", param=name) from None
 
 
-def _read_count(members: Members, name: str) -> int | None:
+def read_count(members: Members, name: str) -> int | None:
     """A positive integer, or None where it is absent or null."""
     raw = members.get(name)
     if raw is None or raw == _NULL:
@@ -148,7 +148,7 @@ def _read_count(members: Members, name: str) -> int | None:
 
 
 def _max_tokens(members: Members) -> int | None:
-    values = [_read_count(members, name) for name in _TOKEN_LIMITS if name in members]
+    values = [read_count(members, name) for name in _TOKEN_LIMITS if name in members]
     return max((value for value in values if value is not None), default=None) if values else None
 
 
@@ -164,7 +164,7 @@ def _wants_usage(members: Members) -> bool:
 
 def _more_than_one(members: Members, name: str) -> frozenset[Need]:
     return (
-        frozenset({"n" if name == "n" else "best_of"}) if (_read_count(members, name) or 1) > 1 else _NOTHING
+        frozenset({"n" if name == "n" else "best_of"}) if (read_count(members, name) or 1) > 1 else _NOTHING
     )
 
 

@@ -13,7 +13,14 @@ from msgspec.structs import replace
 
 from router.api.errors import RequestError, TurnoutError
 from router.api.members import Members, read_members, write_members
-from router.api.openai import RequestRules, read_model, read_session, read_stream_flag, require_json
+from router.api.openai import (
+    RequestRules,
+    read_count,
+    read_model,
+    read_session,
+    read_stream_flag,
+    require_json,
+)
 from router.api.request import Endpoint, InferenceRequest, Usage
 from router.engines.engine import Answer, Failure, StreamReader
 from router.engines.sse import DONE, frame_of, read_event
@@ -104,6 +111,7 @@ def _as_completion(request: InferenceRequest) -> InferenceRequest | None:
         members={name: msgspec.Raw(value) for name, value in members.items()},
         needs=frozenset({"completions"}),
         include_usage=True,
+        max_tokens=read_count(parameters, "max_new_tokens") or DEFAULT_NEW_TOKENS,
     )
 
 
@@ -138,7 +146,7 @@ def translate_answer(original: InferenceRequest, answer: Answer) -> Answer:
     if wish.details:
         generated["details"] = {
             "finish_reason": _FINISH_REASONS.get(answer.finish_reason or "stop", "eos_token"),
-            "generated_tokens": answer.usage.completion_tokens if answer.usage is not None else 0,
+            "generated_tokens": (completion.get("usage") or {}).get("completion_tokens", 0),
             "seed": None,
             "prefill": [],
             "tokens": [],
