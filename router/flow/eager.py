@@ -44,7 +44,8 @@ class Eager:
     def _step(self, _: object = None) -> None:
         try:
             awaited = self._coroutine.send(None)
-        except StopIteration:
+        except (StopIteration, asyncio.CancelledError):
+            # Cancelled: what it waited for was, as the process ends.
             self._ended(self)
         except Exception:
             log.exception("a request ended with a defect of the router")

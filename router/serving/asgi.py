@@ -1,6 +1,7 @@
 """The plain ASGI front end: the same flow under any ASGI server, at ASGI's price per token."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from time import monotonic
@@ -15,6 +16,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger("turnout.serving")
 
 _HIGH_WATER_BYTES = 65536
 """What may wait for a slow client before the replica is told to pause; also the most that is sent at once."""
@@ -170,7 +173,9 @@ class InferenceApp:
         finally:
             exchange.lost()
             listening.cancel()
-            await asyncio.gather(serving, listening, return_exceptions=True)
+            served, _ = await asyncio.gather(serving, listening, return_exceptions=True)
+            if isinstance(served, Exception):
+                log.error("a request ended with a defect of the router", exc_info=served)
 
     async def _read(self, receive: Receive) -> bytes:
         parts: list[bytes] = []

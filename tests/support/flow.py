@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from router.compose import Router
 from router.config.decode import decode
+from router.flow.eager import Eager
 from router.observe.events import Finished
 from tests.support.exchanges import RecordedExchange
 from tests.support.loops import run_strictly
@@ -83,7 +84,14 @@ class Flow:
     peers: list[Peer]
     events: list[Finished] = field(default_factory=list)
 
-    def begin(self, exchange: RecordedExchange) -> asyncio.Task[None]:
+    def begin(self, exchange: RecordedExchange) -> asyncio.Future[None]:
+        """Serve as the direct front end does; done when that has ended."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        Eager(self.router.inference.serve(exchange), lambda _: ended.set_result(None)).start()
+        return ended
+
+    def begin_task(self, exchange: RecordedExchange) -> asyncio.Task[None]:
+        """Serve as the ASGI front end does."""
         return asyncio.create_task(self.router.inference.serve(exchange))
 
     async def serve(self, exchange: RecordedExchange) -> Finished:

@@ -316,7 +316,7 @@ def test_a_cancelled_request_leaves_nothing(make: Callable[[], RecordedExchange]
 
     async def test(flow: Flow) -> None:
         exchange = make()
-        serving = flow.begin(exchange)
+        serving = flow.begin_task(exchange)
         await until(lambda: len(flow.router.watch) == 1)
         serving.cancel()
         await asyncio.wait({serving})

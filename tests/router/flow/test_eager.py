@@ -115,3 +115,27 @@ def test_a_task_may_await_a_signal_too() -> None:
         assert await task == "went on"
 
     in_a_loop(test)
+
+
+def test_a_cancelled_wait_ends_the_run_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    """The process ends while a connection is being made: no defect."""
+
+    async def test() -> None:
+        ended: list[Eager] = []
+        cleaned: list[str] = []
+        waiting = asyncio.ensure_future(asyncio.sleep(60))
+
+        async def work() -> None:
+            try:
+                await waiting
+            finally:
+                cleaned.append("yes")
+
+        Eager(work(), ended.append).start()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await asyncio.sleep(0)
+        assert (len(ended), cleaned) == (1, ["yes"])
+
+    in_a_loop(test)
+    assert caplog.text == ""
