@@ -34,7 +34,7 @@ _BASE_NEEDS: Mapping[Endpoint, frozenset[Need]] = {
 _STREAMING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 _REQUIRED = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt", Endpoint.MESSAGES: "messages"}
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_SESSION_MEMBERS = ("session_id", "conversation", "prompt_cache_key", "user")
+_SESSION_MEMBERS = dict.fromkeys(("session_id", "conversation", "prompt_cache_key", "user"))
 
 
 class _ResponseFormat(msgspec.Struct):
@@ -111,6 +111,8 @@ def read_session(headers: Mapping[str, str], members: Members) -> str | None:
     session = headers.get("x-session-id")
     if session:
         return session[:MAX_NAME]
+    if _SESSION_MEMBERS.keys().isdisjoint(members):
+        return None
     for name in _SESSION_MEMBERS:
         raw = members.get(name)
         if raw is not None and bytes(raw)[:1] == b'"':

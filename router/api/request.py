@@ -9,6 +9,9 @@ import msgspec
 class Endpoint(enum.Enum):
     """The public inference endpoints; the value is the path."""
 
+    # Enum's own is a Python function, and tables of endpoints are looked at many times a request.
+    __hash__ = object.__hash__
+
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
     EMBEDDINGS = "/v1/embeddings"

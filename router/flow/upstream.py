@@ -81,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._head_bytes = 0
-        self._fields = 0
+        self._repeated = 0
         self._interim = 0
         self._in_head = True
         # A body with neither length nor chunks ends where the connection does.
@@ -102,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         self._in_head = True
         self._until_close = False
         self._headers = {}  # the trailers of the answer before are nobody's
-        self._head_bytes = self._fields = 0
+        self._head_bytes = self._repeated = 0
         self._interim = 0
         self.silent = True
         if self._transport is None or self._transport.is_closing():
@@ -189,13 +189,15 @@ class Connection(asyncio.BufferedProtocol):
     # ---- httptools ----
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += 1
-        if self._fields > _MAX_HEADERS:
-            raise UpstreamProtocol("the replica's response head has too many fields")
         name = name.lower()
-        if name in _FRAMING and (b"content-length" in self._headers or b"transfer-encoding" in self._headers):
-            raise UpstreamProtocol("the replica's answer has contradictory framing")
-        self._headers[name] = value
+        headers = self._headers
+        if name in headers:
+            self._repeated += 1
+            if name in _FRAMING:
+                raise UpstreamProtocol("the replica's answer has contradictory framing")
+        if len(headers) + self._repeated >= _MAX_HEADERS:
+            raise UpstreamProtocol("the replica's response head has too many fields")
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -208,7 +210,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise UpstreamProtocol("the replica sent an unexpected interim answer")
             return
         self._in_head = False
-        self._until_close = b"content-length" not in headers and b"transfer-encoding" not in headers
+        framings = (b"content-length" in headers) + (b"transfer-encoding" in headers)
+        if framings > 1:
+            raise UpstreamProtocol("the replica's answer has contradictory framing")
+        self._until_close = not framings
         if self._receiver is not None:
             self._receiver.head(status, headers)
 
