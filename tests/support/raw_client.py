@@ -138,8 +138,7 @@ async def raw_client(port: int, *, receive_buffer: int | None = None) -> AsyncIt
     loop = asyncio.get_running_loop()
     try:
         await loop.sock_connect(sock, ("127.0.0.1", port))
-        limit = receive_buffer or 65536
-        client = RawClient(*await asyncio.open_connection(sock=sock, limit=max(limit, 65536)))
+        client = RawClient(*await asyncio.open_connection(sock=sock, limit=receive_buffer or 65536))
     except BaseException:
         sock.close()
         raise
