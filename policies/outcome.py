@@ -1,7 +1,7 @@
 """How one attempt on one replica ended: the single value that leases, breakers and learners read."""
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Ending(enum.Enum):
@@ -18,8 +18,7 @@ class Ending(enum.Enum):
     TIMED_OUT = "timed_out"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One attempt. Times are seconds on the router's monotonic clock; tokens are None where nobody said."""
 
     ending: Ending
