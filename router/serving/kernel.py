@@ -13,7 +13,7 @@ _HUNG_UP = (7, 8)
 
 def has_hung_up(transport: asyncio.Transport | None) -> bool:
     """Whether the peer has closed a connection that is not being read from."""
-    sock = None if transport is None else transport.get_extra_info("socket")
+    sock = _socket_of(transport)
     if sock is None or not hasattr(socket, "TCP_INFO"):
         return False
     state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
@@ -25,8 +25,14 @@ def untaken_bytes(transport: asyncio.Transport | None) -> int:
     if transport is None:
         return 0
     queued = bytes(4)
-    sock = transport.get_extra_info("socket")
+    sock = _socket_of(transport)
     if sock is not None:
         with contextlib.suppress(OSError):
             queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, queued)
     return transport.get_write_buffer_size() + int(struct.unpack("i", queued)[0])
+
+
+def _socket_of(transport: asyncio.Transport | None) -> socket.socket | None:
+    """The socket, while it is open."""
+    sock: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
+    return None if sock is None or sock.fileno() < 0 else sock
