@@ -21,8 +21,8 @@ from router.engines.engine import Failure
 from router.engines.failures import read_failure
 from router.fleet.replicas import Lease
 from router.flow.call import Call, Limits
+from router.flow.connection import Connection
 from router.flow.eager import Signal
-from router.flow.upstream import Connection
 from router.flow.watch import Watch
 
 _MAX_ERROR_BYTES = 65536

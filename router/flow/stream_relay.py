@@ -9,8 +9,8 @@ from router.engines.engine import Failure, StreamReader
 from router.engines.sse import frame_of
 from router.fleet.replicas import Lease
 from router.flow.call import EVENT_STREAM, Call, Limits
+from router.flow.connection import Connection
 from router.flow.relay import Relay
-from router.flow.upstream import Connection
 from router.flow.watch import Watch
 from router.observe.events import GAP_BOUNDS_S
 

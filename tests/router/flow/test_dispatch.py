@@ -10,7 +10,8 @@ import pytest
 from router.api.errors import EndpointNotSupported
 from router.api.request import InferenceRequest
 from router.engines.engine import UpstreamRequest
-from router.flow.upstream import Connection, Upstream
+from router.flow.connection import Connection
+from router.flow.upstream import Upstream
 from tests.support.exchanges import RecordedExchange
 from tests.support.flow import (
     LAST_PIECES,

@@ -138,7 +138,6 @@ def test_the_event_tells_when_the_request_came() -> None:
         await serving
         (event,) = flow.events
         assert event.duration_s >= 100
-        import time
 
         assert 99 < time.time() - event.at < 160
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from router.api.errors import Overloaded, UpstreamError, UpstreamProtocol, UpstreamReset
-from router.flow.upstream import Address, Connection, Upstream
+from router.flow.connection import Connection
+from router.flow.upstream import Address, Upstream
 from tests.support.peers import LAST_CHUNK, STREAM_HEAD, PeerConnection, Script, answer, chunk, scripted_peer
 
 
