@@ -176,11 +176,14 @@ def _seen_by_router(readings: Sequence[Reading], load: ReplicaLoad | None, rules
     own = readings[-1].own
     load = load or ReplicaLoad()
     # An answer in progress holds its prompt and, on average, half of its completion.
+    # Streams ended, and none said how long its prompt was: no count is not a count of 0.
+    uncounted = own.first_tokens > 0 and not own.answers
+    prefill = _rate(readings, lambda r: r.own.prompt_tokens - r.own.cached_tokens, rules)
     tokens_each = (own.prompt_tokens + own.completion_tokens / 2) / own.answers if own.answers else None
     return _Side(
         running_requests=max(0.0, own.in_flight - own.waiting_for_first_token),
         waiting_requests=float(own.waiting_for_first_token),
-        prefill_tokens_per_s=_rate(readings, lambda r: r.own.prompt_tokens - r.own.cached_tokens, rules),
+        prefill_tokens_per_s=None if uncounted else prefill,
         decode_tokens_per_s=_relayed_tokens_per_s(readings, rules),
         batch_utilisation=share(own.in_flight, _slots(load, rules)),
         kv_usage_ratio=share(

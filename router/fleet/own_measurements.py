@@ -20,7 +20,7 @@ class OwnMeasurements:
     waiting_for_first_token: int = 0
     """A request whose answer comes whole waits to its end."""
     answers: int = 0
-    """Answers whose tokens are known."""
+    """Answers whose prompt and completion tokens are known."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -62,10 +62,11 @@ class OwnMeter:
 
     def count(self, outcome: Outcome) -> None:
         prompt_tokens, completion_tokens = outcome.prompt_tokens, outcome.completion_tokens
+        if completion_tokens is not None:
+            self._completion_tokens += completion_tokens
         if prompt_tokens is not None and completion_tokens is not None:
             self._answers += 1
             self._prompt_tokens += prompt_tokens
-            self._completion_tokens += completion_tokens
             if outcome.cached_tokens is not None:
                 self._cached_tokens += outcome.cached_tokens
                 self._cache_told_prompt_tokens += prompt_tokens

@@ -107,8 +107,13 @@ class Relay(ABC):
             ended_at=monotonic(),
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             cached_tokens=None if usage is None else usage.cached_tokens,
-            completion_tokens=None if usage is None else usage.completion_tokens,
+            completion_tokens=(self.pieces or None) if usage is None else usage.completion_tokens,
         )
+
+    @property
+    def pieces(self) -> int:
+        """Frames with text so far: what stands for the tokens of an engine that does not count them."""
+        return 0
 
     # ---- the upstream connection ----
 

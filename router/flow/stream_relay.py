@@ -83,6 +83,10 @@ class StreamRelay(Relay):
             self._finish()
             self.settle()
 
+    @property
+    def pieces(self) -> int:
+        return self._reader.pieces
+
     def client_left(self) -> None:
         if self.decided_at is not None and not self._over:
             self._keep_figures()

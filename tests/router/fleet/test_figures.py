@@ -211,6 +211,16 @@ def test_streams_are_seen_while_they_run() -> None:
     assert figures(past, now, START + 9, RULES).decode_tokens_per_s == router(375)
 
 
+def test_prompts_that_nobody_counts_are_no_prefill_of_0() -> None:
+    """Streams ended without usage: what was decoded is known from their pieces, what was prefilled is not."""
+    ended = OwnMeasurements(
+        completion_tokens=40, streamed_tokens=40, streaming_s=2.0, first_token_s=0.5, first_tokens=1
+    )
+    found = figures(history((0.0, None), (10.0, None, ended)), ended, START + 10.0, RULES)
+    assert found.prefill_tokens_per_s is None
+    assert found.decode_tokens_per_s is not None
+
+
 def test_the_first_streams_are_unknown_until_one_ends() -> None:
     """Nothing is known of their speed; zero would be wrong."""
     now = OwnMeasurements(in_flight=2)

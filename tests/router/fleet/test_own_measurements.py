@@ -69,3 +69,14 @@ def test_counts_of_the_moment_are_the_replica_s() -> None:
     """They are passed through beside the totals."""
     read = OwnMeter().read(in_flight=5, waiting_for_first_token=2)
     assert read == OwnMeasurements(in_flight=5, waiting_for_first_token=2)
+
+
+def test_tokens_without_a_prompt_are_decode_only() -> None:
+    """Triton counts nothing: the pieces that were relayed stand for its tokens, its prompts stay unknown."""
+    assert measured(outcome(prompt_tokens=None)) == OwnMeasurements(
+        completion_tokens=40,
+        streamed_tokens=40,
+        streaming_s=2.0,
+        first_token_s=0.5,
+        first_tokens=1,
+    )
