@@ -39,6 +39,8 @@ replicas = [ {{ {replica} }} ]
 LIMITS = """
 [health]
 interval_s = 60
+[scrape]
+interval_s = 60
 [timeouts]
 connect_s = 1
 first_token_s = 0.5
