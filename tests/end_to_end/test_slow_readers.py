@@ -19,7 +19,8 @@ from tests.support.routers import RunningRouter, config_text, running_router
 from tests.support.scripted_server import until
 
 ENDLESS = STREAMED_CHAT.replace(b',"max_tokens":8', b"")
-CALM = "[health]\ninterval_s = 60\n[scrape]\ninterval_s = 60"
+CALM = "[health]\ninterval_s = 60\n[scrape]\ninterval_s = 60\n[timeouts]\nconnect_s = 20"
+"""Source and clients share a loop that is kept busy: what is measured is not how soon they answer."""
 PER_STREAM = 256 * 1024
 KERNELS = 16 * 1024 * 1024
 """More than the socket buffers of both hops of a stream take, bytes."""
@@ -31,7 +32,8 @@ class Source:
     def __init__(self, frame_bytes: int) -> None:
         self.sent: dict[PeerConnection, int] = {}
         self.ended = 0
-        self._frame = chunk(piece("x" * frame_bytes))
+        frame = chunk(piece("x" * frame_bytes))
+        self._frames = frame * max(1, 16_000 // len(frame))
 
     async def play(self, connection: PeerConnection) -> None:
         """One endless stream."""
@@ -39,8 +41,8 @@ class Source:
         try:
             await connection.send(STREAM_HEAD)
             while True:
-                await connection.send(self._frame)
-                self.sent[connection] += len(self._frame)
+                await connection.send(self._frames)
+                self.sent[connection] += len(self._frames)
         finally:
             self.ended += 1
 
@@ -64,12 +66,13 @@ class Source:
 async def stalled_clients(port: int, count: int) -> AsyncIterator[Sequence[RawClient]]:
     """Clients that have read the beginning of their stream and read no more."""
     async with contextlib.AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(raw_client(port, receive_buffer=8192)) for _ in range(count)
-        ]
-        for client in clients:
+        clients = []
+        for _ in range(count):
+            # One after the other: the scripted replica's backlog is short.
+            client = await stack.enter_async_context(raw_client(port, receive_buffer=8192))
             await client.send(post(ENDLESS))
-        await asyncio.gather(*(client.first_piece() for client in clients))
+            await client.first_piece()
+            clients.append(client)
         yield clients
 
 
@@ -179,7 +182,7 @@ async def serving(source: Source, config: Path, server: str) -> AsyncIterator[tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frame_bytes", [16_000, 120_000])
+@pytest.mark.parametrize("frame_bytes", [200, 50_000])
 def test_the_memory_of_a_router_with_two_hundred_of_them(frame_bytes: int, tmp_path: Path) -> None:
     """Measured from outside: what it grows by while they stand there, and what it gives back."""
     count = 200
