@@ -61,9 +61,11 @@ class StreamRelay(Relay):
             self._close()
             return
         reader = self._reader
+        # Usage and `[DONE]` are no tokens: they come at once, and would make the gaps look shorter.
+        has_tokens = reader.finish_reason is None
         frames = reader.feed(data)
         if frames:
-            self._forward(frames)
+            self._forward(frames, has_tokens=has_tokens)
         if reader.failure is not None:
             self.fail(reader.failure)
         elif reader.done and self.decided_at is not None:
@@ -74,7 +76,7 @@ class StreamRelay(Relay):
         if not reader.done:
             frames = reader.end()
             if frames:
-                self._forward(frames)
+                self._forward(frames, has_tokens=False)
         if reader.failure is not None:
             self.fail(reader.failure)
         elif self.decided_at is None:
@@ -106,13 +108,13 @@ class StreamRelay(Relay):
             self.call.finish()
         super().fail(failure, ending)
 
-    def _forward(self, frames: bytes) -> None:
+    def _forward(self, frames: bytes, *, has_tokens: bool) -> None:
         now = monotonic()
         if self.decided_at is None:
             self.decide(now)
             self.call.first_token_at = now
             self.call.begin(200, EVENT_STREAM, None, now)
-        else:
+        elif has_tokens:
             gap_s = now - self._last_at
             self._gap_sum_s += gap_s
             self._gaps[bisect_right(GAP_BOUNDS_S, gap_s)] += 1

@@ -25,7 +25,7 @@ GAP_BOUNDS_S = (
     5.0,
     10.0,
 )
-"""Upper bounds of the buckets in which a stream counts the gaps between its reads, seconds."""
+"""Upper bounds of the buckets for the gaps between a stream's reads up to its finish reason, seconds."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
