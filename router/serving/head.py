@@ -13,6 +13,7 @@ import msgspec
 
 from router.api.errors import BodyTooLarge, HeadersTooLarge, RequestError
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ONCE = ("content-length", "transfer-encoding", "host", "authorization", "content-type")
 _FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n"
 _HEAD = re.compile(rf"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n((?:{_FIELD})*)\r\n")

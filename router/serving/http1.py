@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from router.api.errors import BodyTimeout, TurnoutError
 from router.flow.exchange import Exchange
-from router.serving.head import Budget, ChunkedBody, Head, head_size, read_head
+from router.serving.head import CONTINUE, Budget, ChunkedBody, Head, head_size, read_head
 from router.serving.http1_exchange import Http1Exchange
 from router.serving.kernel import has_hung_up, untaken_bytes
 from router.serving.ordinary import ClientConnection, OrdinaryConnection, require_ordinary
@@ -21,7 +21,6 @@ Serve = Callable[[Exchange], None]
 """Takes an exchange and sees to it that it is answered."""
 
 _NO_HEAD = Head("POST", "/", {}, 0, chunked=False, keep_alive=False, expects_continue=False, http_1_0=False)
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Host(Protocol):
@@ -163,7 +162,7 @@ class HttpConnection(asyncio.Protocol):
         self._chunks = ChunkedBody(budget) if head.chunked else None
         self._deadline = monotonic() + budget.body_timeout_s
         if head.expects_continue and self._transport is not None and not buffer:
-            self._transport.write(_CONTINUE)
+            self._transport.write(CONTINUE)
 
     def _read_body(self, head: Head) -> None:
         buffer = self._buffer

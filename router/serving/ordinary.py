@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from router.api.errors import RequestError, TurnoutError
-from router.serving.head import Budget, Head, head_size, read_head
+from router.serving.head import CONTINUE, Budget, ChunkedBody, Head, head_size, read_head
 
 
 class ClientConnection(Protocol):
@@ -42,7 +42,10 @@ class OrdinaryConnection(asyncio.Protocol):
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._body_left = 0
+        self._head_size = 0
+        self._size = 0
+        self._chunks: ChunkedBody | None = None
+        self._is_last = False
         self._deadline = float("inf")
 
     # ---- asyncio.Protocol ----
@@ -54,6 +57,8 @@ class OrdinaryConnection(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_last:
+            return
         self._buffer += data
         try:
             while self._buffer and self._pass_on():
@@ -91,31 +96,77 @@ class OrdinaryConnection(asyncio.Protocol):
     # ---- inside ----
 
     def _pass_on(self) -> bool:
-        """Give `inner` the next whole piece; False if there is none yet."""
-        if self._body_left:
-            size = min(self._body_left, len(self._buffer))
-            self._body_left -= size
-        else:
-            size = head_size(self._buffer, self._budget)
-            if not size:
-                self._deadline = min(self._deadline, monotonic() + self._budget.head_timeout_s)
-                return False
-            head = read_head(bytes(self._buffer[:size]), self._budget)
-            require_ordinary(head)
-            self._body_left = head.length
-            self._deadline = monotonic() + self._budget.body_timeout_s
-        if not self._body_left:
-            # From here on the server's own limit on idle connections holds.
-            self._deadline = float("inf")
-        piece = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        self._inner.data_received(piece)
+        """Give `inner` the next whole message; False if there is none yet.
+
+        Whole, because the server stops counting an idle connection's time at bytes that come after its
+        answer, and never begins again.
+        """
+        if not self._head_size and not self._read_head():
+            return False
+        if self._chunks is not None:
+            return self._pass_on_chunks(self._chunks)
+        if len(self._buffer) < self._size:
+            return False
+        message = bytes(self._buffer[: self._size])
+        del self._buffer[: self._size]
+        self._give(message)
         return True
+
+    def _read_head(self) -> bool:
+        size = head_size(self._buffer, self._budget)
+        if not size:
+            self._deadline = min(self._deadline, monotonic() + self._budget.head_timeout_s)
+            return False
+        head = read_head(bytes(self._buffer[:size]), self._budget)
+        require_ordinary(head)
+        self._head_size = size
+        self._size = size + head.length
+        self._chunks = ChunkedBody(self._budget) if head.chunked else None
+        self._deadline = monotonic() + self._budget.body_timeout_s
+        if head.expects_continue and len(self._buffer) == size and self._transport is not None:
+            self._transport.write(CONTINUE)
+            self._ask_no_more(size)
+        return True
+
+    def _ask_no_more(self, size: int) -> None:
+        """The client has been asked for its body; the server need not do it again."""
+        lines = _without(bytes(self._buffer[: size - 4]), b"expect")
+        head = b"\r\n".join([*lines, b"", b""])
+        self._buffer[:size] = head
+        self._head_size -= size - len(head)
+        self._size -= size - len(head)
+
+    def _pass_on_chunks(self, chunks: ChunkedBody) -> bool:
+        """A message in chunks goes on with a length.
+
+        It is the last one: where another would begin is not known.
+        """
+        coming = bytes(self._buffer[self._head_size :])
+        del self._buffer[self._head_size :]
+        if not chunks.feed(coming):
+            return False
+        body = chunks.body
+        lines = [b"connection: close", b"content-length: %d" % len(body), b"", body]
+        head = bytes(self._buffer[:-4])
+        self._buffer.clear()
+        self._is_last = True
+        self._give(b"\r\n".join([*_without(head, b"connection", b"transfer-encoding"), *lines]))
+        return False
+
+    def _give(self, message: bytes) -> None:
+        self._head_size = 0
+        # From here on the server's own limit on idle connections holds.
+        self._deadline = float("inf")
+        self._inner.data_received(message)
+
+
+def _without(head: bytes, *names: bytes) -> list[bytes]:
+    """The lines of a head but for some headers."""
+    ends = tuple(name + b":" for name in names)
+    return [line for line in head.split(b"\r\n") if not line.lower().startswith(ends)]
 
 
 def require_ordinary(head: Head) -> None:
-    """Raises `RequestError` for what only inference requests may be, and for targets that are no path."""
-    if head.chunked:
-        raise RequestError("a request to this path must have a content-length, or no body")
+    """Raises `RequestError` for targets that are no path."""
     if not head.path.startswith(("/", "http://", "https://")):
         raise RequestError("the request's target must be a path")
