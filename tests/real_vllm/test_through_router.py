@@ -57,7 +57,7 @@ def router(
 
 def run(router: RouterProcess, test: Test) -> None:
     async def whole() -> None:
-        async with AsyncOpenAI(base_url=router.base_url, api_key="any", max_retries=0, timeout=120) as client:
+        async with AsyncOpenAI(base_url=router.base_url, api_key="any", max_retries=0, timeout=300) as client:
             await test(client)
 
     asyncio.run(whole())
@@ -244,40 +244,49 @@ def test_a_client_that_leaves_ends_the_generation(
     before = total("vllm:generation_tokens_total")
 
     async def leave() -> None:
-        wish = {"model": "m", "prompt": "a", "max_tokens": 4000, "ignore_eos": True, "stream": stream}
+        wish = {
+            "model": "m",
+            "prompt": "a",
+            "n": 16,
+            "max_tokens": 4000,
+            "ignore_eos": True,
+            "stream": stream,
+        }
         async with httpx.AsyncClient(base_url=router.url, timeout=60) as client:
             asking = asyncio.create_task(client.post("/v1/completions", json=wish))
             async with asyncio.timeout(WAIT_S):
                 while await asyncio.to_thread(total, "vllm:generation_tokens_total") == before:
                     await asyncio.sleep(0.02)
-            assert total("vllm:num_requests_running") == 1
+            assert total("vllm:num_requests_running") >= 1
             asking.cancel()
 
     asyncio.run(leave())
     eventually(lambda: total("vllm:num_requests_running") == 0, "nothing runs")
-    assert total("vllm:generation_tokens_total") - before < 4000
+    assert total("vllm:generation_tokens_total") - before < 16 * 4000
     eventually(lambda: not any(r["in_flight"] for r in replica_views(router).values()), "no slot is held")
 
 
 def test_prober_and_scraper_see_both_replicas(router: RouterProcess, replicas: tuple[Replica, ...]) -> None:
-    """Who they are, that they are well, and every figure that vLLM can tell."""
+    """Who they are, that they are well, and under load every figure that vLLM can tell, from vLLM."""
     told = {"running_requests", "waiting_requests", "prefill_tokens_per_s", "decode_tokens_per_s",
             "batch_utilisation", "kv_usage_ratio", "prefix_hit_ratio", "queue_wait_s"}  # fmt: skip
 
-    async def both(client: AsyncOpenAI) -> None:
+    async def load(client: AsyncOpenAI) -> None:
         prompt = [*range(2500, 2500 + BLOCK_TOKENS + 9)]
-        wish = {"prompt": prompt, "max_tokens": 40, "temperature": 0}
-        for _ in range(2):
-            await asyncio.gather(*[say(client, wish) for _ in range(4)])
+        await asyncio.gather(*[say(client, {"prompt": prompt, "max_tokens": 40}) for _ in range(8)])
 
-    run(router, both)
-    eventually(
-        lambda: all(
-            told <= {name for name, value in view["figures"].items() if value is not None}
-            for view in replica_views(router).values()
-        ),
-        "every figure is known",
-    )
+    def told_of_both() -> bool:
+        run(router, load)
+        figures = [view["figures"] for view in replica_views(router).values()]
+        return all(
+            told <= {name for name, value in each.items() if value is not None}
+            and each["from_router"] == []
+            and each["decode_tokens_per_s"] > 0
+            and 0 < each["prefix_hit_ratio"] <= 1
+            for each in figures
+        )
+
+    eventually(told_of_both, "every figure is known")
     views = replica_views(router)
     assert views.keys() == {replica.url for replica in replicas}
     for view in views.values():
@@ -285,11 +294,6 @@ def test_prober_and_scraper_see_both_replicas(router: RouterProcess, replicas: t
         assert view["seen"] == {
             "engine": "vllm", "engine_version": VERSION, "model_ids": [MODEL], "kv_block_tokens": float(BLOCK_TOKENS),
         }  # fmt: skip
-        figures = view["figures"]
-        assert figures["stale"] is False
-        assert figures["from_router"] == []
-        assert 0 < figures["prefix_hit_ratio"] <= 1
-        assert figures["decode_tokens_per_s"] > 0
 
 
 def test_what_the_router_counts(router: RouterProcess) -> None:
@@ -327,15 +331,14 @@ def test_a_killed_replica_costs_no_answer(replicas: tuple[Replica, ...], tmp_pat
                 return await say(client, GREEDY | {"max_tokens": tokens}, extra_body={"ignore_eos": True})
 
             expected = await ask(12)
-            asking = [asyncio.create_task(ask(1000)) for _ in range(6)]
+            asking = [asyncio.create_task(ask(3000)) for _ in range(6)]
             async with asyncio.timeout(WAIT_S):
-                while await asyncio.to_thread(metric, victim.url, "vllm:num_requests_running") < 1:
+                while (await asyncio.to_thread(replica_views, router))[victim.url]["in_flight"] < 1:
                     await asyncio.sleep(0.02)
             await asyncio.to_thread(victim.kill)
-            assert not any(task.done() for task in asking), "the victim was killed at work"
             during = await asyncio.gather(*asking)
             after = [await ask(12) for _ in range(10)]
-            assert {said.usage and said.usage[1] for said in during} == {1000}
+            assert {said.usage and said.usage[1] for said in during} == {3000}
             assert {said.text for said in after} == {expected.text}
             assert {said.replica for said in (*during, *after)} == {survivor}
 
