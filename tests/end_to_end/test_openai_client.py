@@ -26,6 +26,7 @@ IGNORED = {
     "parallel_tool_calls": True,
     "service_tier": "auto",
 }
+OTHERS = {"extra_body": {"top_k": 1, "a_field_that_nobody_has": 1}}
 PENALTIES = {"presence_penalty": 0.5, "frequency_penalty": 0.5}
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
@@ -105,6 +106,7 @@ CHATS = [
     Row("a negative seed", {"seed": -7},                                    YES,       YES,       YES,           YES,           eight_tokens),
     Row("penalties",      PENALTIES,                                        YES,       YES,       YES,           YES,           some_text),
     Row("ignored fields", IGNORED,                                          YES,       YES,       YES,           YES,           eight_tokens),
+    Row("others' fields", OTHERS,                                            YES,       YES,       YES,           YES,           eight_tokens),
     Row("newer limit",    {"max_completion_tokens": 8, "max_tokens": None}, YES,       YES,       YES,           YES,           eight_tokens),
     Row("two choices",    {"n": 2},                                         YES,       YES,       "n",           "n",           two_texts),
     Row("logprobs",       {"logprobs": True},                               YES,       YES,       YES,           "logprobs",    with_logprobs(0)),

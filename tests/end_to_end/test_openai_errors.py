@@ -89,6 +89,18 @@ def test_a_value_that_cannot_be(fleets: StandingFleets, fields: dict[str, Any], 
     fleets.run(test, *DIALECTS)
 
 
+@pytest.mark.parametrize(("path", "param"), [("/chat/completions", "messages"), ("/completions", "prompt")])
+def test_a_request_without_what_it_is_about(fleets: StandingFleets, path: str, param: str) -> None:
+    """The client itself would not send this: another program might."""
+
+    async def test(client: AsyncOpenAI) -> None:
+        with pytest.raises(BadRequestError) as raised:
+            await client.post(path, body={"model": "m"}, cast_to=object)
+        assert (raised.value.code, raised.value.param) == ("invalid_request", param)
+
+    fleets.run(test, *DIALECTS)
+
+
 @pytest.mark.parametrize("prompt", [[], 7, {"text": "a"}])
 def test_a_prompt_that_cannot_be(fleets: StandingFleets, prompt: object) -> None:
     """Neither text, nor texts, nor token ids."""
