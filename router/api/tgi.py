@@ -6,7 +6,7 @@ completion's answer becomes TGI's (text-generation-inference 3.3: docs/openapi.j
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from router.api.openai import (
 )
 from router.api.request import Endpoint, InferenceRequest, Usage
 from router.engines.engine import Answer, Failure, StreamReader
+from router.engines.failures import malformed
 from router.engines.sse import DONE, frame_of, read_event
 
 DEFAULT_NEW_TOKENS = 1024
@@ -38,7 +39,9 @@ _COPIED = {
     "top_k": "top_k",
     "top_p": "top_p",
 }
-_WITHOUT_EFFECT = frozenset({"details", "do_sample", "return_full_text", "watermark"})
+_WITHOUT_EFFECT = frozenset({"details", "do_sample", "return_full_text"})
+_NEUTRAL = {"temperature": 1.0, "top_k": 0.0, "top_p": 1.0}
+"""Where these mean nothing. Anywhere else TGI samples, told to or not (its `has_warpers`)."""
 _FINISH_REASONS = {"stop": "eos_token", "length": "length"}
 _ERROR_TYPES = {400: "validation", 413: "validation", 422: "validation", 429: "overloaded", 503: "overloaded"}
 
@@ -57,9 +60,7 @@ def read_generate(
     """
     require_json(headers)
     members = read_members(body, rules.max_depth)
-    inputs = members.get("inputs")
-    if inputs is None or bytes(inputs)[:1] != b'"':
-        raise RequestError("'inputs' must be a string", param="inputs")
+    _read_inputs(members)
     model = read_model(members) if "model" in members or only_model is None else only_model
     is_root = endpoint is Endpoint.GENERATE_ROOT
     request = InferenceRequest(
@@ -73,6 +74,13 @@ def read_generate(
         session=read_session(headers, members),
     )
     return replace(request, fallback=_as_completion(request))
+
+
+def _read_inputs(members: Members) -> str:
+    try:
+        return msgspec.json.decode(members.get("inputs", b""), type=str)
+    except msgspec.MsgspecError:
+        raise RequestError("'inputs' must be a string", param="inputs") from None
 
 
 def _parameters(members: Members) -> dict[str, msgspec.Raw]:
@@ -96,10 +104,11 @@ def _as_completion(request: InferenceRequest) -> InferenceRequest | None:
         "model": msgspec.json.encode(request.model),
         "prompt": request.members["inputs"],
         "max_tokens": b"%d" % DEFAULT_NEW_TOKENS,
-        # TGI decodes greedily unless it is told to sample.
-        "temperature": b"1.0" if bytes(parameters.get("do_sample", b"")) == b"true" else b"0",
+        "temperature": b"1.0",
     }
     members |= {_COPIED[name]: value for name, value in parameters.items() if name in _COPIED}
+    if not _samples(parameters):
+        members["temperature"] = b"0"
     if request.stream:
         members["stream"] = b"true"
         members["stream_options"] = b'{"include_usage":true}'
@@ -113,6 +122,21 @@ def _as_completion(request: InferenceRequest) -> InferenceRequest | None:
         include_usage=True,
         max_tokens=read_count(parameters, "max_new_tokens") or DEFAULT_NEW_TOKENS,
     )
+
+
+def _samples(parameters: Members) -> bool:
+    """Whether TGI would sample; it decodes greedily unless something asks for it."""
+    moved = [
+        _read_number(parameters, name) != neutral for name, neutral in _NEUTRAL.items() if name in parameters
+    ]
+    return any(moved) or bytes(parameters.get("do_sample", b"")) == b"true"
+
+
+def _read_number(parameters: Members, name: str) -> float:
+    try:
+        return msgspec.json.decode(parameters[name], type=float)
+    except msgspec.MsgspecError:
+        raise RequestError(f"'{name}' must be a number", param=name) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +153,7 @@ class _Wish:
         parameters = _parameters(request.members)
         unsaid = b"true" if request.endpoint is Endpoint.GENERATE_ROOT else b"false"
         return cls(
-            prompt=msgspec.json.decode(request.members["inputs"], type=str),
+            prompt=_read_inputs(request.members),
             details=bytes(parameters.get("details", b"")) == b"true",
             full_text=bytes(parameters.get("return_full_text", unsaid)) == b"true",
         )
@@ -138,15 +162,36 @@ class _Wish:
         return self.prompt + generated if self.full_text else generated
 
 
-def translate_answer(original: InferenceRequest, answer: Answer) -> Answer:
+class _Text(msgspec.Struct):
+    text: str
+
+
+class _Tokens(msgspec.Struct):
+    completion_tokens: int = 0
+
+
+class _Completion(msgspec.Struct):
+    choices: Annotated[list[_Text], msgspec.Meta(min_length=1)]
+    usage: _Tokens | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Text]
+
+
+def translate_answer(original: InferenceRequest, answer: Answer) -> Answer | Failure:
     """A completion's answer as TGI's `/generate` gives it; at `/` it is a list of one."""
     wish = _Wish.of(original)
-    completion = msgspec.json.decode(answer.body)
-    generated: dict[str, Any] = {"generated_text": wish.text(completion["choices"][0]["text"])}
+    try:
+        completion = msgspec.json.decode(answer.body, type=_Completion)
+    except msgspec.MsgspecError:
+        return malformed("a completion without text")
+    generated: dict[str, Any] = {"generated_text": wish.text(completion.choices[0].text)}
     if wish.details:
+        usage = completion.usage or _Tokens()
         generated["details"] = {
             "finish_reason": _FINISH_REASONS.get(answer.finish_reason or "stop", "eos_token"),
-            "generated_tokens": (completion.get("usage") or {}).get("completion_tokens", 0),
+            "generated_tokens": usage.completion_tokens,
             "seed": None,
             "prefill": [],
             "tokens": [],
@@ -183,8 +228,14 @@ class GenerateReader:
         return self._translated(self._inner.end())
 
     def _translated(self, frames: bytes) -> bytes:
+        if self.failure is not None:
+            return b""
         inner = self._inner
-        events = b"".join([self._event(piece) for piece in _pieces(frames)])
+        try:
+            events = b"".join([self._event(piece) for piece in _pieces(frames)])
+        except msgspec.MsgspecError:
+            self.failure = malformed("a chunk without text")
+            return b""
         self.failure, self.usage, self.finish_reason = inner.failure, inner.usage, inner.finish_reason
         if inner.done and not self.done and self.failure is None:
             self.done = True
@@ -222,13 +273,13 @@ class GenerateReader:
 
 
 def _pieces(frames: bytes) -> list[str]:
-    """The texts in whole, normalised completion frames."""
+    """The texts in whole, normalised completion frames. Raises `MsgspecError` for other frames."""
     pieces: list[str] = []
     for frame in frames.split(b"\n\n"):
         event = read_event(frame)
         if event is not None and event.data != DONE:
-            choices = msgspec.json.decode(event.data)["choices"]
-            pieces += [choice["text"] for choice in choices if choice["text"]]
+            chunk = msgspec.json.decode(event.data, type=_Chunk)
+            pieces += [choice.text for choice in chunk.choices if choice.text]
     return pieces
 
 

@@ -38,12 +38,12 @@ class AnswerRelay(Relay):
         self.deliver(self.lease.replica.engine.read_answer(self._request, self.kept()))
 
     def deliver(self, answer: Answer | Failure) -> None:
+        call = self.call
+        if isinstance(answer, Answer) and call.request is not None and call.request is not self._request:
+            answer = translate_answer(call.request, answer)
         if isinstance(answer, Failure):
             self.fail(answer)
             return
-        call = self.call
-        if call.request is not None and call.request is not self._request:
-            answer = translate_answer(call.request, answer)
         now = monotonic()
         self.decide(now)
         call.usage = answer.usage
