@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-real-vllm lint format bench lock clean
+.PHONY: demo test test-slow test-real-vllm test-clients lint format bench lock clean
 
 # ---- for users ----
 
@@ -18,6 +18,10 @@ test-slow: $(VENV)/.test          ## what takes minutes
 test-real-vllm: $(VENV)/.test     ## against two real vLLM replicas on the CPU; the first run takes minutes and 3.5 GB
 	$(BIN)/python tests/real_vllm/environment.py --into .venv-vllm
 	$(BIN)/python -m pytest -m real_vllm tests/real_vllm
+
+test-clients: $(VENV)/.test       ## litellm and guidellm through the router; the first run takes minutes and 2 GB
+	$(BIN)/python -m tests.clients.environment --into .venv-clients
+	$(BIN)/python -m pytest -m slow tests/clients
 
 bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second beside vllm-router, sglang-router, nginx; ARGS="--quick"
 	$(BIN)/turnout bench $(ARGS)
