@@ -184,7 +184,7 @@ def translate_answer(original: InferenceRequest, answer: Answer) -> Answer | Fai
     wish = _Wish.of(original)
     try:
         completion = msgspec.json.decode(answer.body, type=_Completion)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return malformed("a completion without text")
     generated: dict[str, Any] = {"generated_text": wish.text(completion.choices[0].text)}
     if wish.details:
@@ -233,7 +233,7 @@ class GenerateReader:
         inner = self._inner
         try:
             events = b"".join([self._event(piece) for piece in _pieces(frames)])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self.failure = malformed("a chunk without text")
             return b""
         self.failure, self.usage, self.finish_reason = inner.failure, inner.usage, inner.finish_reason
@@ -273,7 +273,7 @@ class GenerateReader:
 
 
 def _pieces(frames: bytes) -> list[str]:
-    """The texts in whole, normalised completion frames. Raises `MsgspecError` for other frames."""
+    """The texts in whole, normalised completion frames. Raises what msgspec does for others."""
     pieces: list[str] = []
     for frame in frames.split(b"\n\n"):
         event = read_event(frame)

@@ -9,7 +9,7 @@ from router.engines.engine import Answer, Failure, StreamReader
 from router.engines.openai_stream import StreamCollector
 from router.fleet.replicas import Lease
 from router.flow.call import JSON, Call, Limits
-from router.flow.relay import Relay
+from router.flow.relay import NOT_UTF8, Relay, is_utf8
 from router.flow.watch import Watch
 
 
@@ -43,6 +43,9 @@ class AnswerRelay(Relay):
             answer = translate_answer(call.request, answer)
         if isinstance(answer, Failure):
             self.fail(answer)
+            return
+        if not is_utf8(answer.body):
+            self.fail(NOT_UTF8)
             return
         now = monotonic()
         self.decide(now)

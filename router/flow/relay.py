@@ -26,6 +26,8 @@ from router.flow.eager import Signal
 from router.flow.watch import Watch
 
 _MAX_ERROR_BYTES = 65536
+NOT_UTF8 = Failure(UpstreamProtocol("the replica's answer is not UTF-8"), retry=True)
+"""JSON and event streams have to be; readers look at texts only where they must."""
 
 
 class Relay(ABC):
@@ -227,6 +229,17 @@ class Relay(ABC):
         self.decided_at = now
         self.call.waited_s += now - self.sent_at
         self.lease.first_token()
+
+
+def is_utf8(data: bytes) -> bool:
+    """Nearly free where it is ASCII."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ending_of(failure: Failure) -> Ending:

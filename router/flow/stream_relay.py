@@ -10,7 +10,7 @@ from router.engines.sse import frame_of
 from router.fleet.replicas import Lease
 from router.flow.call import EVENT_STREAM, Call, Limits
 from router.flow.connection import Connection
-from router.flow.relay import Relay
+from router.flow.relay import NOT_UTF8, Relay, is_utf8
 from router.flow.watch import Watch
 from router.observe.events import GAP_BOUNDS_S
 
@@ -66,6 +66,8 @@ class StreamRelay(Relay):
         frames = reader.feed(data)
         if frames:
             self._forward(frames, has_tokens=has_tokens)
+        if self._over:
+            return
         if reader.failure is not None:
             self.fail(reader.failure)
         elif reader.done and self.decided_at is not None:
@@ -77,6 +79,8 @@ class StreamRelay(Relay):
             frames = reader.end()
             if frames:
                 self._forward(frames, has_tokens=False)
+        if self._over:
+            return
         if reader.failure is not None:
             self.fail(reader.failure)
         elif self.decided_at is None:
@@ -109,6 +113,9 @@ class StreamRelay(Relay):
         super().fail(failure, ending)
 
     def _forward(self, frames: bytes, *, has_tokens: bool) -> None:
+        if not is_utf8(frames):
+            self.fail(NOT_UTF8)
+            return
         now = monotonic()
         if self.decided_at is None:
             self.decide(now)

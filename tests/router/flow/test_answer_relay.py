@@ -52,6 +52,7 @@ def test_the_figures_of_a_whole_answer() -> None:
         answer(b'{"choices":[]}'),
         answer(WHOLE.replace(b'"stop"', b'"abort"')),
         answer(b'{"error":{"message":"oh","code":500}}'),
+        answer(WHOLE.replace(b"hello", b"\xa0")),
         answer(WHOLE, headers=b"content-type: application/json\r\ntransfer-encoding: chunked\r\n"),
     ],
 )

@@ -111,6 +111,7 @@ def test_the_figures_of_a_stream() -> None:
         (chunk(piece("", "abort")) + LAST_CHUNK, "upstream_error"),
         (chunk(b'data: {"error":{"message":"oh","code":500}}\n\n') + LAST_CHUNK, "upstream_error"),
         (chunk(b"data: {]\n\n") + LAST_CHUNK, "upstream_protocol"),
+        (chunk(piece("y").replace(b"y", b"\xa0")) + chunk(LAST_PIECES) + LAST_CHUNK, "upstream_protocol"),
         (b"zz\r\n", "upstream_protocol"),
     ],
 )
@@ -325,6 +326,7 @@ def test_a_trailer_is_read_even_while_the_client_is_slow() -> None:
         STREAM_HEAD + LAST_CHUNK,
         STREAM_HEAD + chunk(b": nothing but a comment\n\n") + LAST_CHUNK,
         STREAM_HEAD + chunk(DONE) + LAST_CHUNK,
+        STREAM_HEAD + chunk(piece().replace(b'"x"', b'"\xff"')) + chunk(LAST_PIECES) + LAST_CHUNK,
     ],
 )
 def test_what_is_no_stream_is_asked_for_elsewhere(data: bytes) -> None:
