@@ -64,9 +64,7 @@ class StreamRelay(Relay):
         # Usage and `[DONE]` are no tokens: they come at once, and would make the gaps look shorter.
         has_tokens = reader.finish_reason is None
         frames = reader.feed(data)
-        if frames:
-            self._forward(frames, has_tokens=has_tokens)
-        if self._over:
+        if frames and not self._forward(frames, has_tokens=has_tokens):
             return
         if reader.failure is not None:
             self.fail(reader.failure)
@@ -77,10 +75,8 @@ class StreamRelay(Relay):
         reader = self._reader
         if not reader.done:
             frames = reader.end()
-            if frames:
-                self._forward(frames, has_tokens=False)
-        if self._over:
-            return
+            if frames and not self._forward(frames, has_tokens=False):
+                return
         if reader.failure is not None:
             self.fail(reader.failure)
         elif self.decided_at is None:
@@ -112,10 +108,11 @@ class StreamRelay(Relay):
             self.call.finish()
         super().fail(failure, ending)
 
-    def _forward(self, frames: bytes, *, has_tokens: bool) -> None:
+    def _forward(self, frames: bytes, *, has_tokens: bool) -> bool:
+        """Give the client these frames; False, and a failure, where they cannot be given."""
         if not is_utf8(frames):
             self.fail(NOT_UTF8)
-            return
+            return False
         now = monotonic()
         if self.decided_at is None:
             self.decide(now)
@@ -128,6 +125,7 @@ class StreamRelay(Relay):
         self._last_at = now
         self.deadline = min(now + self.limits.between_tokens_s, self.call.deadline)
         self._exchange.write(frames)
+        return True
 
     def _finish(self) -> None:
         """The client's stream is complete; the connection may still have a trailer to read."""
