@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from router.api.errors import RequestError, TurnoutError
 from router.api.request import Endpoint, InferenceRequest, Usage
@@ -117,8 +118,8 @@ class Call:
         body = self.body_of(error)
         headers = [JSON, (b"x-should-retry", b"true" if error.should_retry else b"false")]
         if error.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after_s // 1))))
-            headers.append((b"retry-after-ms", b"%d" % (error.retry_after_s * 1000)))
+            headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
+            headers.append((b"retry-after-ms", b"%d" % ceil(error.retry_after_s * 1000)))
         self.begin(error.status, headers, len(body), now)
         self.exchange.write(body)
         self.finish()

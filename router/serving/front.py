@@ -1,6 +1,7 @@
 """The front end that uvicorn hosts: makes a protocol for each connection, and looks after all of them."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from email.utils import formatdate
 from time import monotonic, time
@@ -17,6 +18,8 @@ from router.flow.inference import ENDPOINTS, Inference
 from router.serving.head import Budget
 from router.serving.http1 import HttpConnection
 from router.serving.ordinary import ClientConnection
+
+log = logging.getLogger("turnout.serving")
 
 _SWEEP_S = 1.0
 
@@ -117,4 +120,8 @@ class FrontEnd:
         self._sweeper = self.loop.call_later(_SWEEP_S, self._sweep)
         now = monotonic()
         for connection in list(self._own):
-            connection.look(now)
+            try:
+                connection.look(now)
+            except Exception:
+                log.exception("a client connection met a defect of the router")
+                connection.abort()

@@ -1,0 +1,46 @@
+"""The app for other ASGI servers."""
+
+from pathlib import Path
+
+import pytest
+
+from router.asgi import app
+from router.compose import AsgiApp
+from router.config.source import ConfigError
+from tests.support.routers import config_text
+
+VALID = config_text('url = "http://127.0.0.1:9", engine = "vllm"')
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "other.toml"
+    monkeypatch.setenv("TURNOUT_CONFIG", str(path))
+    return path
+
+
+def test_the_configuration_that_the_environment_names(config: Path) -> None:
+    """One app a call: nothing is made when the module is imported."""
+    config.write_text(VALID)
+    first, second = app(), app()
+    assert isinstance(first, AsgiApp)
+    assert first is not second
+
+
+def test_without_a_name_it_is_the_usual_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `turnout serve` has it."""
+    monkeypatch.delenv("TURNOUT_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"turnout\.toml"):
+        app()
+    Path("turnout.toml").write_text(VALID)
+    assert isinstance(app(), AsgiApp)
+
+
+@pytest.mark.parametrize("more", ["[server]\nport = 'x'", "[redis]\nurl = 'redis://127.0.0.1:1'"])
+def test_a_configuration_that_cannot_be_served(config: Path, more: str) -> None:
+    """Every mistake with its line, and what is not available yet: the server does not start."""
+    text = VALID.replace("[server]\nport = 0", more) if "[server]" in more else VALID + more
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=r"other\.toml:\d+: "):
+        app()
