@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from policies.routing.plain import Plain
 from policies.routing.policy import R, RequestFacts
 from policies.routing.random_choice import draw
 
 
-class LeastRequests:
+class LeastRequests(Plain):
     """Counts what this router has in flight, which is never stale.
 
     Ties go by chance in proportion to weight: always the first of equals would send every router's
@@ -22,7 +23,7 @@ class LeastRequests:
     def __init__(self, _options: Options, random: Random) -> None:
         self._random = random
 
-    def choose(self, request: RequestFacts, candidates: Sequence[R]) -> R:  # noqa: ARG002
+    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
         loads = [replica.in_flight / replica.weight for replica in candidates]
         least = min(loads)
         if loads.count(least) == 1:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from policies.routing.plain import Plain
 from policies.routing.policy import R, RequestFacts
 from policies.routing.random_choice import draw
 
 
-class PowerOfTwo:
+class PowerOfTwo(Plain):
     """For many routers in front of one fleet: each sees only its own requests, and chance keeps them apart.
 
     Draws are distinct and in proportion to weight; of those drawn, the one with the fewest requests in
@@ -33,7 +34,7 @@ class PowerOfTwo:
         self._choices = options.choices
         self._random = random
 
-    def choose(self, request: RequestFacts, candidates: Sequence[R]) -> R:  # noqa: ARG002
+    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
         weights = [replica.weight for replica in candidates]
         chosen = candidates[0]
         least = float("inf")

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
+from policies.routing.plain import Plain
 from policies.routing.policy import R, RequestFacts
 
 
-class RandomChoice:
+class RandomChoice(Plain):
     """Blind to load; a baseline to measure others against."""
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class RandomChoice:
     def __init__(self, _options: Options, random: Random) -> None:
         self._random = random
 
-    def choose(self, request: RequestFacts, candidates: Sequence[R]) -> R:  # noqa: ARG002
+    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
         weights = [replica.weight for replica in candidates]
         return candidates[draw(weights, self._random)]
 

@@ -6,13 +6,14 @@ from math import inf
 from random import Random
 from typing import Final
 
+from policies.routing.plain import Plain
 from policies.routing.policy import R, RequestFacts
 
 _SPARE_CREDITS: Final = 64
 """How many replicas that are no candidates now keep their place in the turn, at least."""
 
 
-class RoundRobin:
+class RoundRobin(Plain):
     """Blind to load; for replicas and requests that are all alike.
 
     Every choice gives each candidate its weight in credit, and the richest pays for all (nginx's
@@ -28,7 +29,7 @@ class RoundRobin:
     def __init__(self, _options: Options, _random: Random) -> None:
         self._credits: dict[str, float] = {}
 
-    def choose(self, request: RequestFacts, candidates: Sequence[R]) -> R:  # noqa: ARG002
+    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
         credit_of = self._credits
         chosen = candidates[0]
         most = -inf

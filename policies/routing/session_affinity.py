@@ -10,11 +10,12 @@ from math import ceil, inf
 from random import Random
 
 from policies.routing.least_requests import LeastRequests
+from policies.routing.plain import Plain
 from policies.routing.policy import R, RequestFacts
 from policies.routing.rendezvous import Rendezvous
 
 
-class SessionAffinity:
+class SessionAffinity(Plain):
     """Equal in every process and after every restart; a request without a session goes by least requests.
 
     With this request, a replica may hold up to `load_factor` times its share by weight of everything in
@@ -39,10 +40,10 @@ class SessionAffinity:
         self._least_requests = LeastRequests(LeastRequests.Options(), random)
         self._rendezvous = Rendezvous()
 
-    def choose(self, request: RequestFacts, candidates: Sequence[R]) -> R:
+    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:
         session = request.session
         if session is None:
-            return self._least_requests.choose(request, candidates)
+            return self._least_requests.choose(request, candidates, now)
         weights = [replica.weight for replica in candidates]
         scores = self._rendezvous.scores(session, [replica.id for replica in candidates], weights)
         in_flight = 1 + sum([replica.in_flight for replica in candidates])

@@ -127,7 +127,7 @@ class Pool:
         self.policy = policy
         self.retries = retries
 
-    def lease(self, request: InferenceRequest, tried: Collection[Replica] = ()) -> Lease:
+    def lease(self, request: InferenceRequest, now: float, tried: Collection[Replica] = ()) -> Lease:
         """Choose a replica that was not tried and lease it, in one step.
 
         Raises `EndpointNotSupported` if no replica of the pool, ready or not, can do what the request
@@ -144,7 +144,7 @@ class Pool:
         ]
         if not candidates:
             raise self._refusal(request)
-        return self.policy.choose(request, candidates).lease()
+        return self.policy.choose(request, candidates, now).lease()
 
     def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
         wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]

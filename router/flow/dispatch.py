@@ -44,7 +44,7 @@ class Dispatcher:
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:
-                lease = route.pool.lease(request, tried)
+                lease = route.pool.lease(request, monotonic(), tried)
             except NoHealthyReplica:
                 if last is not None:
                     raise last.error from None

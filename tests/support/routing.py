@@ -5,17 +5,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
+from policies.routing.events import Prompt
+
+NOW = 1_000.0
+"""A moment, for policies that look at no clock."""
+
+
+@dataclass(slots=True)
+class FakeLoad:
+    running_requests: float | None = None
+    waiting_requests: float | None = None
+    kv_usage_ratio: float | None = None
+    kv_capacity_tokens: float | None = None
+
 
 @dataclass(slots=True, eq=False)
 class FakeReplica:
     id: str
     weight: float = 1.0
     in_flight: int = 0
+    load: FakeLoad | None = None
+    load_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FakeRequest:
     session: str | None = None
+    prompt: Prompt | None = None
 
 
 def replicas(*weights: float) -> list[FakeReplica]:

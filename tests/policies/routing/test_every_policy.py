@@ -6,7 +6,7 @@ import pytest
 
 from policies.routing import POLICIES
 from policies.routing.policy import Policy
-from tests.support.routing import FakeReplica, FakeRequest, replicas
+from tests.support.routing import NOW, FakeReplica, FakeRequest, replicas
 
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(POLICIES))
 
@@ -28,7 +28,7 @@ def choices(policy: Policy, seed: int, times: int) -> list[str]:
         for replica in fleet:
             replica.in_flight = rng.randrange(8)
         candidates = rng.sample(fleet, rng.randint(1, len(fleet)))
-        choice = policy.choose(some_request(rng), candidates)
+        choice = policy.choose(some_request(rng), candidates, NOW)
         assert any(choice is candidate for candidate in candidates)
         chosen.append(choice.id)
     return chosen
@@ -46,7 +46,7 @@ def test_a_lone_candidate_is_chosen(kind: str) -> None:
     policy = build(kind)
     alone = FakeReplica("alone", weight=0.1, in_flight=1_000)
     for session in (None, "a", "b"):
-        assert policy.choose(FakeRequest(session), [alone]) is alone
+        assert policy.choose(FakeRequest(session), [alone], NOW) is alone
 
 
 @EVERY_KIND
@@ -64,7 +64,7 @@ def test_candidates_are_left_as_they_were(kind: str) -> None:
     before = [(replica.id, replica.weight, replica.in_flight) for replica in fleet]
     policy = build(kind)
     for session in (None, "a", "b", "c"):
-        policy.choose(FakeRequest(session), fleet)
+        policy.choose(FakeRequest(session), fleet, NOW)
     assert [(replica.id, replica.weight, replica.in_flight) for replica in fleet] == before
 
 
@@ -81,7 +81,7 @@ def test_no_replica_starves(kind: str) -> None:
             finished = running[0] if number % 2 else running[rng.randrange(len(running))]
             running.remove(finished)
             finished.in_flight -= 1
-        chosen = policy.choose(FakeRequest(f"session-{rng.randrange(2_000)}"), fleet)
+        chosen = policy.choose(FakeRequest(f"session-{rng.randrange(2_000)}"), fleet, NOW)
         chosen.in_flight += 1
         running.append(chosen)
         counts[chosen.id] += 1
@@ -95,8 +95,10 @@ def test_a_newcomer_gets_its_share(kind: str) -> None:
     policy = build(kind)
     fleet = replicas(*[1.0] * 8)
     for number in range(5_000):
-        policy.choose(FakeRequest(f"session-{number}"), fleet[:7])
-    counts = Counter(policy.choose(FakeRequest(f"session-{number}"), fleet).id for number in range(2_000))
+        policy.choose(FakeRequest(f"session-{number}"), fleet[:7], NOW)
+    counts = Counter(
+        policy.choose(FakeRequest(f"session-{number}"), fleet, NOW).id for number in range(2_000)
+    )
     assert 150 < counts[fleet[7].id] < 350
 
 

@@ -2,7 +2,7 @@ from collections import Counter
 from random import Random
 
 from policies.routing.least_requests import LeastRequests
-from tests.support.routing import FakeRequest, fits, replicas
+from tests.support.routing import NOW, FakeRequest, fits, replicas
 
 ANY = FakeRequest()
 
@@ -19,7 +19,7 @@ def test_the_least_loaded_is_always_chosen() -> None:
     for _ in range(10_000):
         for replica in fleet:
             replica.in_flight = rng.randrange(20)
-        chosen = policy.choose(ANY, fleet)
+        chosen = policy.choose(ANY, fleet, NOW)
         assert chosen.in_flight / chosen.weight == min(r.in_flight / r.weight for r in fleet)
 
 
@@ -29,7 +29,7 @@ def test_ties_are_shared() -> None:
     fleet = replicas(*[1.0] * 8)
     for replica, in_flight in zip(fleet, (4, 1, 9, 1, 2, 7, 1, 3), strict=True):
         replica.in_flight = in_flight
-    counts = Counter(policy.choose(ANY, fleet).id for _ in range(12_000))
+    counts = Counter(policy.choose(ANY, fleet, NOW).id for _ in range(12_000))
     assert fits(counts, {fleet[position].id: 1.0 for position in (1, 3, 6)})
 
 
@@ -37,7 +37,7 @@ def test_an_idle_fleet_follows_weights() -> None:
     """With nothing in flight all are equal, and the greater replica still gets the greater share."""
     policy = least_requests(4)
     fleet = replicas(1, 2, 5)
-    counts = Counter(policy.choose(ANY, fleet).id for _ in range(10_000))
+    counts = Counter(policy.choose(ANY, fleet, NOW).id for _ in range(10_000))
     assert fits(counts, {replica.id: replica.weight for replica in fleet})
 
 
@@ -46,6 +46,6 @@ def test_load_levels_out() -> None:
     policy = least_requests(5)
     fleet = replicas(1, 1, 1, 2, 2)
     for _ in range(10_000):
-        policy.choose(ANY, fleet).in_flight += 1
+        policy.choose(ANY, fleet, NOW).in_flight += 1
         loads = [replica.in_flight / replica.weight for replica in fleet]
         assert max(loads) - min(loads) <= 1

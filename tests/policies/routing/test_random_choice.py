@@ -2,7 +2,7 @@ from collections import Counter
 from random import Random
 
 from policies.routing.random_choice import RandomChoice, draw
-from tests.support.routing import FakeRequest, fits, replicas
+from tests.support.routing import NOW, FakeRequest, fits, replicas
 
 ANY = FakeRequest()
 
@@ -11,7 +11,7 @@ def test_equal_replicas_get_equal_shares() -> None:
     """20,000 choices over eight replicas are even."""
     policy = RandomChoice(RandomChoice.Options(), Random(5))
     fleet = replicas(*[1.0] * 8)
-    counts = Counter(policy.choose(ANY, fleet).id for _ in range(20_000))
+    counts = Counter(policy.choose(ANY, fleet, NOW).id for _ in range(20_000))
     assert fits(counts, {replica.id: 1.0 for replica in fleet})
 
 
@@ -20,7 +20,7 @@ def test_shares_follow_weights() -> None:
     policy = RandomChoice(RandomChoice.Options(), Random(6))
     fleet = replicas(0.5, 1, 2, 4)
     fleet[3].in_flight = 1_000
-    counts = Counter(policy.choose(ANY, fleet).id for _ in range(20_000))
+    counts = Counter(policy.choose(ANY, fleet, NOW).id for _ in range(20_000))
     assert fits(counts, {replica.id: replica.weight for replica in fleet})
 
 

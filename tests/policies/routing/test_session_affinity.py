@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from policies.routing.session_affinity import SessionAffinity
-from tests.support.routing import FakeReplica, FakeRequest, fits, replicas
+from tests.support.routing import NOW, FakeReplica, FakeRequest, fits, replicas
 
 SESSIONS = [FakeRequest(f"session-{number}") for number in range(20_000)]
 
@@ -17,7 +17,7 @@ def session_affinity(load_factor: float = 1.25) -> SessionAffinity:
 def homes(fleet: list[FakeReplica]) -> list[str]:
     """Where each of `SESSIONS` goes while nothing is in flight."""
     policy = session_affinity()
-    return [policy.choose(session, fleet).id for session in SESSIONS]
+    return [policy.choose(session, fleet, NOW).id for session in SESSIONS]
 
 
 def test_homes_are_the_same_in_every_process() -> None:
@@ -28,8 +28,8 @@ def test_homes_are_the_same_in_every_process() -> None:
         FakeReplica(name, weight) for name, weight in zip("abcdefgh", (1, 1, 1, 1, 2, 2, 4, 4), strict=True)
     ]
     sessions = [FakeRequest(text) for text in ("", "1", "alice", "bob", "Zoë", "\ud800", "x" * 5_000)]
-    assert "".join(policy.choose(session, fleet).id for session in sessions) == "ffahfab"
-    assert "".join(policy.choose(session, heavy).id for session in sessions) == "ffhhhgb"
+    assert "".join(policy.choose(session, fleet, NOW).id for session in sessions) == "ffahfab"
+    assert "".join(policy.choose(session, heavy, NOW).id for session in sessions) == "ffhhhgb"
 
 
 def test_order_of_candidates_does_not_matter() -> None:
@@ -38,7 +38,7 @@ def test_order_of_candidates_does_not_matter() -> None:
     fleet = replicas(1, 2, 1, 3, 1)
     shuffled = [fleet[position] for position in (3, 0, 4, 2, 1)]
     for session in SESSIONS[:1_000]:
-        assert policy.choose(session, fleet) is policy.choose(session, shuffled)
+        assert policy.choose(session, fleet, NOW) is policy.choose(session, shuffled, NOW)
 
 
 @pytest.mark.parametrize("weights", [(1.0,) * 4, (1.0,) * 64, (0.5, 1, 2, 4)])
@@ -86,7 +86,7 @@ def test_the_bound_holds_at_every_step() -> None:
     for _ in range(10_000):
         while running and (len(running) == 60 or rng.random() < 0.45):
             running.popleft().in_flight -= 1
-        chosen = policy.choose(FakeRequest(f"session-{int(rng.paretovariate(1.1))}"), fleet)
+        chosen = policy.choose(FakeRequest(f"session-{int(rng.paretovariate(1.1))}"), fleet, NOW)
         chosen.in_flight += 1
         running.append(chosen)
         assert chosen.in_flight <= ceil(1.25 * len(running) * chosen.weight / 10)
@@ -97,14 +97,14 @@ def test_an_overloaded_home_passes_to_the_next_in_order() -> None:
     policy = session_affinity()
     fleet = replicas(*[1.0] * 6)
     for session in SESSIONS[:500]:
-        home = policy.choose(session, fleet)
-        second = policy.choose(session, [replica for replica in fleet if replica is not home])
+        home = policy.choose(session, fleet, NOW)
+        second = policy.choose(session, [replica for replica in fleet if replica is not home], NOW)
         for replica in fleet:
             replica.in_flight = 4
         home.in_flight = 5
-        assert policy.choose(session, fleet) is home
+        assert policy.choose(session, fleet, NOW) is home
         home.in_flight = 6
-        assert policy.choose(session, fleet) is second
+        assert policy.choose(session, fleet, NOW) is second
         for replica in fleet:
             replica.in_flight = 0
 
@@ -114,7 +114,7 @@ def test_without_a_session_the_least_loaded_serves() -> None:
     policy = session_affinity()
     fleet = replicas(1, 1, 1, 1)
     for _ in range(10_000):
-        policy.choose(FakeRequest(), fleet).in_flight += 1
+        policy.choose(FakeRequest(), fleet, NOW).in_flight += 1
     assert [replica.in_flight for replica in fleet] == [2_500] * 4
 
 
