@@ -11,8 +11,12 @@ from policies.routing.events import Prompt
 class Endpoint(enum.Enum):
     """The public inference endpoints; the value is the path."""
 
-    # Enum's own is a Python function, and tables of endpoints are looked at many times a request.
+    # Enum's own `__hash__` and `value` are Python functions, and both are asked for many times a request.
     __hash__ = object.__hash__
+    path: str
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"

@@ -7,6 +7,7 @@ step, and what a lease took it gives back exactly once.
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
@@ -47,6 +48,7 @@ class Replica:
         "in_flight",
         "load",
         "load_at",
+        "max_in_flight",
         "meter",
         "offers",
         "up",
@@ -67,6 +69,7 @@ class Replica:
         self.engine = engine
         self.offers = engine.offers
         self.meter = OwnMeter()
+        self.max_in_flight = inf if identity.max_in_flight is None else identity.max_in_flight
         self.in_flight = 0
         self.waiting = 0
         self.up = True
@@ -81,8 +84,7 @@ class Replica:
     @property
     def ready(self) -> bool:
         """It may get requests: not down, not draining, not full."""
-        limit = self.identity.max_in_flight
-        return self.up and not self.draining and (limit is None or self.in_flight < limit)
+        return self.up and not self.draining and self.in_flight < self.max_in_flight
 
     def lease(self) -> "Lease":
         return Lease(self)
@@ -138,7 +140,10 @@ class Pool:
         candidates = [
             replica
             for replica in self.replicas
-            if replica.ready
+            # `ready`, spelled out: it is asked of every replica for every request.
+            if replica.up
+            and not replica.draining
+            and replica.in_flight < replica.max_in_flight
             and (needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers))
             and replica not in tried
         ]

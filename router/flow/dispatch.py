@@ -151,7 +151,7 @@ def _record(lease: Lease, relay: Relay, before: Failure | None) -> Attempt:
     return Attempt(
         replica=lease.replica.id,
         reason="first" if before is None else before.error.code,
-        ending=relay.ending.value,
+        ending=relay.ending.word,
         wait_s=until - relay.sent_at if relay.sent_at else 0.0,
     )
 
