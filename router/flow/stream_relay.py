@@ -135,7 +135,7 @@ class StreamRelay(Relay):
             self._gaps[bisect_right(GAP_BOUNDS_S, gap_s)] += 1
         self._last_at = now
         silent_from = now + self._between_tokens_s
-        self.deadline = silent_from if silent_from < self._latest else self._latest
+        self.deadline = min(self._latest, silent_from)
         self._exchange.write(frames)
         return True
 
