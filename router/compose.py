@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from random import Random
+from secrets import token_bytes
 from time import monotonic
 
 from router.admin.app import create_admin_app
@@ -39,7 +40,7 @@ class Router:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.fleet = build_fleet(config, Random())
+        self.fleet = build_fleet(config, Random(), token_bytes(32))
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(

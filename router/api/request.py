@@ -5,8 +5,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from policies.routing.events import Prompt
-
 
 class Endpoint(enum.Enum):
     """The public inference endpoints; the value is the path."""
@@ -64,8 +62,3 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     fallback: "InferenceRequest | None" = None
     """The same wish in a form that other engines understand (TGI's `/generate` as a completion)."""
-
-    @property
-    def prompt(self) -> Prompt | None:
-        """For policies that look at prompts; there is none yet."""
-        return None

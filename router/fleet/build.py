@@ -9,11 +9,12 @@ from policies.routing.policy import Policy
 from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
+from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
 
 
-def build_fleet(config: Config, random: Random) -> Fleet:
-    """Everything that `config.models` describes."""
+def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
+    """Everything that `config.models` describes. `prefix_key` keys the hashes of prompts."""
     routes: dict[str, Route] = {}
     names: dict[str, str] = {}
     replicas: list[Replica] = []
@@ -23,6 +24,7 @@ def build_fleet(config: Config, random: Random) -> Fleet:
                 [_replica(replica, settings, name, version) for replica in settings.replicas],
                 _policy(config.policy_of(model), random),
                 RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
+                PromptHasher(prefix_key, name, version),
             )
             for version, settings in model.versions.items()
         }

@@ -5,17 +5,21 @@ step, and what a lease took it gives back exactly once.
 """
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
-from policies.routing.policy import Policy
+from policies.routing.events import Dispatched, Done, Event, FirstToken
+from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
 from router.engines.engine import Engine, ReplicaLoad
+from router.fleet.facts import Facts
 from router.fleet.own_measurements import OwnMeter
+from router.fleet.prompts import PromptHasher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,39 +106,90 @@ class Lease:
         replica.in_flight += 1
         replica.waiting += 1
 
-    def first_token(self) -> None:
+    def first_token(self, now: float) -> None:  # noqa: ARG002
         """The answer has begun: the replica's prefill of this request is over."""
         if self._waiting:
             self._waiting = False
             self.replica.waiting -= 1
 
-    def close(self, outcome: Outcome | None) -> None:
+    def close(self, outcome: Outcome | None, now: float) -> None:  # noqa: ARG002
         """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
         if not self._open:
             return
         self._open = False
-        self.first_token()
+        if self._waiting:
+            self._waiting = False
+            self.replica.waiting -= 1
         self.replica.in_flight -= 1
         if outcome is not None:
             self.replica.meter.count(outcome)
 
 
+class ToldLease(Lease):
+    """A lease whose pool's policy learns: it is told of everything that happens to it."""
+
+    __slots__ = ("_event", "_tell")
+
+    def __init__(self, replica: Replica, tell: Callable[[Event], None], event: Dispatched) -> None:
+        super().__init__(replica)
+        self._tell = tell
+        self._event = event
+        tell(event)
+
+    def first_token(self, now: float) -> None:
+        if self._waiting:
+            super().first_token(now)
+            self._tell(FirstToken(self.replica.id, self._event.ticket, now))
+
+    def close(self, outcome: Outcome | None, now: float) -> None:
+        if self._open:
+            super().close(outcome, now)
+            self._tell(Done(self.replica.id, self._event.ticket, now, outcome))
+
+
 class Pool:
     """The replicas that serve one version, the policy that chooses among them, the purse of their retries."""
 
-    __slots__ = ("policy", "replicas", "retries")
+    __slots__ = ("_tickets", "hasher", "policy", "replicas", "retries")
 
-    def __init__(self, replicas: Sequence[Replica], policy: Policy, retries: RetryBudget) -> None:
+    def __init__(
+        self, replicas: Sequence[Replica], policy: Policy, retries: RetryBudget, hasher: PromptHasher
+    ) -> None:
         self.replicas = tuple(replicas)
         self.policy = policy
         self.retries = retries
+        self.hasher = hasher
+        self._tickets = count(1)
 
-    def lease(self, request: InferenceRequest, now: float, tried: Collection[Replica] = ()) -> Lease:
+    def facts(self, request: InferenceRequest) -> Facts:
+        """What the policy may know of a request; one object for all its attempts."""
+        return Facts(request, self.hasher)
+
+    def lease(
+        self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
+    ) -> Lease:
         """Choose a replica that was not tried and lease it, in one step.
 
         Raises `EndpointNotSupported` if no replica of the pool, ready or not, can do what the request
         needs, and `NoHealthyReplica` if those that can are down, draining, full or tried.
         """
+        policy = self.policy
+        replica = policy.choose(facts, self._candidates(request, tried), now)
+        if not policy.learns:
+            return Lease(replica)
+        event = Dispatched(replica.id, next(self._tickets), now, facts.prompt, request.stream)
+        return ToldLease(replica, self._tell, event)
+
+    def _tell(self, event: Event) -> None:
+        self.policy.observe(event)
+
+    def weigh(
+        self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
+    ) -> Sequence[Weighed]:
+        """How the policy sees the candidates. Raises what `lease` raises."""
+        return self.policy.weigh(facts, self._candidates(request, tried), now)
+
+    def _candidates(self, request: InferenceRequest, tried: Collection[Replica]) -> list[Replica]:
         needs = request.needs
         fallback = request.fallback
         candidates = [
@@ -149,7 +204,7 @@ class Pool:
         ]
         if not candidates:
             raise self._refusal(request)
-        return self.policy.choose(request, candidates, now).lease()
+        return candidates
 
     def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
         wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]

@@ -41,10 +41,11 @@ class Dispatcher:
         retries = route.pool.retries
         retries.earn()
         tried: list[Replica] = []
+        facts = route.pool.facts(request)
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:
-                lease = route.pool.lease(request, monotonic(), tried)
+                lease = route.pool.lease(request, facts, monotonic(), tried)
             except NoHealthyReplica:
                 if last is not None:
                     raise last.error from None
@@ -81,10 +82,10 @@ class Dispatcher:
 
     def _close(self, call: Call, lease: Lease, relay: Relay | None, before: Failure | None) -> None:
         if relay is None:
-            lease.close(None)
+            lease.close(None, monotonic())
             return
         outcome = relay.outcome()
-        lease.close(outcome)
+        lease.close(outcome, outcome.ended_at)
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)
