@@ -68,7 +68,7 @@ class Router:
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper)
+        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper, rules)
         self._housekeeping: asyncio.Task[None] | None = None
 
     def current_fleet(self) -> Fleet:

@@ -25,6 +25,7 @@ def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
                 _policy(config.policy_of(model), random),
                 RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
                 PromptHasher(prefix_key, name, version),
+                model.policy,
             )
             for version, settings in model.versions.items()
         }

@@ -150,13 +150,20 @@ class ToldLease(Lease):
 class Pool:
     """The replicas that serve one version, the policy that chooses among them, the purse of their retries."""
 
-    __slots__ = ("_tickets", "hasher", "policy", "replicas", "retries")
+    __slots__ = ("_tickets", "hasher", "policy", "policy_name", "replicas", "retries")
 
     def __init__(
-        self, replicas: Sequence[Replica], policy: Policy, retries: RetryBudget, hasher: PromptHasher
+        self,
+        replicas: Sequence[Replica],
+        policy: Policy,
+        retries: RetryBudget,
+        hasher: PromptHasher,
+        policy_name: str = "",
     ) -> None:
         self.replicas = tuple(replicas)
         self.policy = policy
+        self.policy_name = policy_name
+        """As the configuration calls it."""
         self.retries = retries
         self.hasher = hasher
         self._tickets = count(1)

@@ -12,6 +12,7 @@ from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
+from router.fleet.decision import decision, header_of
 from router.fleet.replicas import Lease, Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
@@ -45,6 +46,8 @@ class Dispatcher:
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:
+                if call.explains:
+                    call.decision = header_of(decision(route, request, facts, tried))
                 lease = route.pool.lease(request, facts, monotonic(), tried)
             except NoHealthyReplica:
                 if last is not None:
