@@ -131,6 +131,7 @@ class ExpectedLatency:
         self._accounts: dict[str, _Account] = {}
         self._index: PrefixIndex | None = None
         self._block_tokens = 128.0
+        self._began = False
         self._answer_tokens = Average(_ANSWER_TOKENS, _ANSWER_WINDOW)
         # The walk along a prompt serves the choice and the event that follows it.
         self._walked: tuple[Prompt, Mapping[str, int]] = (_NO_PROMPT, {})
@@ -282,6 +283,7 @@ class ExpectedLatency:
 
     def _dispatched(self, event: Dispatched) -> None:
         account = self._accounts.get(event.replica) or self._meet(event.replica, 1.0, event.at)
+        self._began = True
         prompt = event.prompt or _NO_PROMPT
         hit = min(self._hits(prompt).get(event.replica, 0) * prompt.block_tokens, prompt.tokens)
         account.ledger.dispatched(event, prompt.tokens, hit)
@@ -356,7 +358,8 @@ class ExpectedLatency:
         options = self._options
         ledger = Ledger(self._usual_speeds().slower(1 / weight), options.drift, now)
         account = _Account(ledger, weight, Truth(options.cache_step), options.cache_tokens)
-        account.settled_at = now + options.slow_start_s
+        # Whoever is met first of all is no newcomer: there is nobody else.
+        account.settled_at = now + options.slow_start_s if self._began else 0.0
         self._accounts[replica] = account
         self._price(account, now)
         return account
