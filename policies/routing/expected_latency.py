@@ -84,6 +84,10 @@ class ExpectedLatency:
             default=400_000,
             metadata={"advice": "Tokens a replica's cache holds, until its metrics say; too large is safer."},
         )
+        offload_tokens: float = field(
+            default=0,
+            metadata={"advice": "Tokens that host memory holds behind each cache (LMCache, HiCache)."},
+        )
         cache_step: float = field(
             default=0.02,
             metadata={"advice": "How fast a mirror's size follows the cached tokens reported; 0 is never."},
@@ -116,7 +120,7 @@ class ExpectedLatency:
         )
 
         def __post_init__(self) -> None:
-            for name in ("others", "own_work", "cache_step", "slow_start_s", "drift"):
+            for name in ("others", "own_work", "cache_step", "offload_tokens", "slow_start_s", "drift"):
                 if not 0 <= getattr(self, name) < inf:
                     raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
             for name in ("cache_tokens", "index_mb", "metrics_fresh_s"):
@@ -340,7 +344,7 @@ class ExpectedLatency:
     def _make_index(self, block_tokens: float) -> PrefixIndex:
         options = self._options
         self._block_tokens = block_tokens
-        capacity = max(1, int(options.cache_tokens / block_tokens))
+        capacity = max(1, int((options.cache_tokens + options.offload_tokens) / block_tokens))
         bound = blocks_within(int(options.index_mb * 1e6))
         self._index = PrefixIndex(bound, capacity, options.scope_share)
         for replica, account in self._accounts.items():
@@ -349,7 +353,8 @@ class ExpectedLatency:
 
     def _resize(self, replica: str, account: "_Account") -> None:
         if self._index is not None:
-            blocks = int(account.tokens * account.truth.factor / self._block_tokens)
+            tokens = account.tokens + self._options.offload_tokens
+            blocks = int(tokens * account.truth.factor / self._block_tokens)
             if blocks != self._index.capacity_of(replica):
                 self._index.resize(replica, blocks)
 
