@@ -1,21 +1,19 @@
 """What a request costs on a replica, learned from what earlier ones took: no configured speeds.
 
-Each model is a linear one with coefficients that drift, followed by a Kalman filter (Ljung, "System
-Identification", 2nd edition, 11.3: recursive least squares whose forgetting is that drift, so that what no
-sample tells of is not forgotten). Samples are clipped and coefficients bounded, so that a stall, a retry or a
-client that pauses cannot poison them; a streak of surprises in one direction is a change.
+What prefills and decodes cost is one linear model for the whole fleet, and how fast each replica is at it one
+factor of its own: so every answer teaches all of them, and equal replicas are not told apart by noise. The models
+are followed by a Kalman filter (Ljung, "System Identification", 2nd edition, 11.3: recursive least squares whose
+forgetting is the drift of the coefficients, so that what no sample tells of is not forgotten). Samples are clipped
+and coefficients bounded: a stall, a retry or a client that pauses cannot poison them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 _NOISE: Final = 0.04
 """Variance of a sample relative to its expectation's square: 20 % off is nothing."""
 _UNCERTAIN: Final = 25.0
 """Variance of a coefficient relative to its prior's square, before the first sample."""
-_DOUBTFUL: Final = 1.0
-"""The same after a change."""
 _ACQUAINTED: Final = 20
 """Samples after which an outlier is one."""
 _CLIP_NEW: Final = 50.0
@@ -23,6 +21,7 @@ _CLIP: Final = 4.0
 """Most that a sample counts for, in expectations: before and after that."""
 _SURPRISE: Final = 1.5
 _STREAK: Final = 8
+"""So many surprises of one direction in a row are no chance."""
 _FLOOR_S: Final = 0.0005
 _LEAST: Final = 0.05
 _MOST: Final = 50.0
@@ -35,15 +34,15 @@ class LinearModel:
     variance that a coefficient gains per sample; its square root, times 5, is about a new sample's weight.
     """
 
-    __slots__ = ("_drift", "_spread", "_streak", "prior", "relative", "samples")
+    __slots__ = ("_drift", "_spread", "prior", "relative", "samples")
 
     def __init__(self, prior: Sequence[float], drift: float) -> None:
         self.prior = tuple(prior)
         self.relative = [1.0] * len(self.prior)
         self.samples = 0
         self._drift = drift
-        self._streak = 0
-        self._spread = self._diagonal(_UNCERTAIN)
+        size = range(len(self.prior))
+        self._spread = [[_UNCERTAIN * (row == column) for column in size] for row in size]
 
     @property
     def coefficients(self) -> list[float]:
@@ -54,7 +53,6 @@ class LinearModel:
         scale = 1.0 / max(expected, _FLOOR_S)
         ratio = min(value * scale, _CLIP if self.samples >= _ACQUAINTED else _CLIP_NEW)
         self.samples += 1
-        self._note(ratio)
         x = [feature * prior * scale for feature, prior in zip(features, self.prior, strict=True)]
         spread = self._spread
         gains = [sum(map(_times, row, x)) for row in spread]
@@ -66,59 +64,23 @@ class LinearModel:
             spread[row] = [old - gain * other / noise for old, other in zip(spread[row], gains, strict=True)]
             spread[row][row] = min(spread[row][row] + self._drift, _UNCERTAIN)
 
-    def _note(self, ratio: float) -> None:
-        """Count surprises of one direction; so many in a row are no chance."""
-        direction = (ratio > _SURPRISE) - (ratio < 1 / _SURPRISE)
-        self._streak = self._streak + direction if direction * self._streak >= 0 and direction else direction
-        if abs(self._streak) >= _STREAK and self.samples >= _ACQUAINTED:
-            self._streak = 0
-            self._spread = self._diagonal(_DOUBTFUL)
-
-    def _diagonal(self, variance: float) -> list[list[float]]:
-        size = range(len(self.prior))
-        return [[variance * (row == column) for column in size] for row in size]
-
 
 def _times(one: float, other: float) -> float:
     return one * other
-
-
-@dataclass(frozen=True, slots=True)
-class Speeds:
-    """What is believed of a replica before anything is known: an H100 with a model of 8 billion parameters.
-
-    Whatever it says is off by a factor soon learned; it decides the first requests only.
-    """
-
-    base_s: float = 0.01
-    prefill_token_s: float = 1 / 16_000
-    attention_pair_s: float = 1e-9
-    decode_s: float = 0.01
-    decode_neighbour_s: float = 0.0002
-
-    def slower(self, factor: float) -> "Speeds":
-        return Speeds(
-            self.base_s * factor,
-            self.prefill_token_s * factor,
-            self.attention_pair_s * factor,
-            self.decode_s * factor,
-            self.decode_neighbour_s * factor,
-        )
 
 
 class PrefillModel:
     """Seconds from the start of a prefill to its first token: `w0 + w1 u + w2 u (L - u/2)`.
 
     `u` tokens are computed of a prompt of `L`; `u (L - u/2)` are the pairs that attention looks at. The
-    coefficients are `base_s`, `token_s` and `pair_s`.
+    coefficients are `base_s`, `token_s` and `pair_s`; their priors an H100's with a model of 8 billion.
     """
 
     __slots__ = ("_fit", "base_s", "pair_s", "token_s")
 
-    def __init__(self, speeds: Speeds, drift: float) -> None:
-        self.base_s, self.token_s = speeds.base_s, speeds.prefill_token_s
-        self.pair_s = speeds.attention_pair_s
-        self._fit = LinearModel((self.base_s, self.token_s, self.pair_s), drift)
+    def __init__(self, drift: float) -> None:
+        self._fit = LinearModel((0.01, 1 / 16_000, 1e-9), drift)
+        self.base_s, self.token_s, self.pair_s = self._fit.prior
 
     def seconds(self, uncached: float, length: float) -> float:
         return self.base_s + uncached * (self.token_s + self.pair_s * (length - uncached / 2))
@@ -128,24 +90,18 @@ class PrefillModel:
         self._fit.learn(features, took_s, self.seconds(uncached, length))
         self.base_s, self.token_s, self.pair_s = self._fit.coefficients
 
-    @property
-    def samples(self) -> int:
-        return self._fit.samples
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Of a prompt of 1,000 tokens, none of them cached."""
-        return 1_000 / self.seconds(1_000, 1_000)
-
 
 class DecodeModel:
-    """Seconds between two tokens of one answer, with `b` requests in the batch: `a + c b`."""
+    """Seconds between two tokens of one answer, with `b` requests in the batch: `a + c b`.
+
+    Of undisturbed decoding: what prefills take in between is theirs.
+    """
 
     __slots__ = ("_fit", "alone_s", "neighbour_s")
 
-    def __init__(self, speeds: Speeds, drift: float) -> None:
-        self.alone_s, self.neighbour_s = speeds.decode_s, speeds.decode_neighbour_s
-        self._fit = LinearModel((self.alone_s, self.neighbour_s), drift)
+    def __init__(self, drift: float) -> None:
+        self._fit = LinearModel((0.01, 0.0002), drift)
+        self.alone_s, self.neighbour_s = self._fit.prior
 
     def seconds(self, batch: float) -> float:
         return self.alone_s + self.neighbour_s * batch
@@ -154,9 +110,47 @@ class DecodeModel:
         self._fit.learn((1.0, batch), took_s, self.seconds(batch))
         self.alone_s, self.neighbour_s = self._fit.coefficients
 
-    @property
-    def samples(self) -> int:
-        return self._fit.samples
+
+class Pace:
+    """How much longer than the model says one replica takes: what it took over what was expected, both fading.
+
+    The prior, `factor`, weighs as much as `_PRIOR` samples.
+    """
+
+    __slots__ = ("_expected", "_streak", "_took", "factor", "samples")
+
+    _FADING: Final = 0.98
+    _PRIOR: Final = 3.0
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+        self.samples = 0
+        self._expected = 0.0
+        self._took = 0.0
+        self._streak = 0
+
+    def learn(self, took: float, expected: float) -> float:
+        """One sample; `expected` is the model's, without this factor. The sample as it counts, clipped."""
+        most = _CLIP if self.samples >= _ACQUAINTED else _CLIP_NEW
+        counted = min(took, most * self.factor * expected)
+        if self.samples == 0:
+            self._expected, self._took = self._PRIOR * expected, self._PRIOR * expected * self.factor
+        self.samples += 1
+        self._note(took / (self.factor * expected))
+        self._expected = self._FADING * self._expected + expected
+        self._took = self._FADING * self._took + counted
+        self.factor = self._took / self._expected
+        return counted
+
+    def _note(self, ratio: float) -> None:
+        """Count surprises of one direction; a streak of them is a change, and the past is no guide."""
+        direction = (ratio > _SURPRISE) - (ratio < 1 / _SURPRISE)
+        self._streak = self._streak + direction if direction * self._streak > 0 else direction
+        if abs(self._streak) >= _STREAK:
+            self._streak = 0
+            shrunk = 1.0 / (1.0 + self._expected)
+            self._expected *= shrunk
+            self._took *= shrunk
 
 
 class Average:

@@ -15,7 +15,7 @@ from math import inf
 from random import Random
 from typing import Final, NamedTuple
 
-from policies.routing.cost_model import Average, Speeds
+from policies.routing.cost_model import Average, DecodeModel, PrefillModel
 from policies.routing.events import (
     BlocksRemoved,
     BlocksStored,
@@ -37,8 +37,6 @@ _FULL: Final = 0.97
 """How much of its memory an engine fills before requests wait."""
 _TIE: Final = 1e-9
 _FIRST_SHARE: Final = 0.1
-_KNOWN: Final = 20
-"""Samples from which on a replica's speed says something about a newcomer's."""
 
 
 class Cost(NamedTuple):
@@ -133,6 +131,8 @@ class ExpectedLatency:
         self._options = options
         self._random = random
         self._accounts: dict[str, _Account] = {}
+        self._prefill = PrefillModel(options.drift)
+        self._decode = DecodeModel(options.drift)
         self._index: PrefixIndex | None = None
         self._block_tokens = 128.0
         self._began = False
@@ -183,7 +183,7 @@ class ExpectedLatency:
         options, ledger = self._options, account.ledger
         hit = min(hit_blocks * prompt.block_tokens, prompt.tokens)
         uncached = max(prompt.tokens - hit, 1.0)
-        prefill_s = ledger.prefill.seconds(uncached, prompt.tokens)
+        prefill_s = ledger.prefill_s(uncached, prompt.tokens)
         stall_s, slowdown_s, decode_s = self._others(ledger, prefill_s)
         wait_s, memory_s = ledger.wait_s(now), self._memory_s(account, uncached, now)
         own = wait_s + prefill_s + memory_s + options.own_work * prefill_s
@@ -205,11 +205,11 @@ class ExpectedLatency:
 
     def _others(self, ledger: Ledger, prefill_s: float) -> tuple[float, float, float]:
         """What the batch pays for one more: stall, slowdown, and that one's own decode, seconds."""
-        batch, decode, answer = ledger.batch, ledger.decode, self._answer_tokens.value
+        batch, answer = ledger.batch, self._answer_tokens.value
         return (
             prefill_s * batch,
-            answer * decode.neighbour_s * batch,
-            answer * decode.seconds(batch + 1),
+            answer * (ledger.decode_s(batch + 1) - ledger.decode_s(batch)) * batch,
+            answer * ledger.decode_s(batch + 1),
         )
 
     def _account(self, replica: ReplicaView, now: float) -> "_Account":
@@ -223,11 +223,11 @@ class ExpectedLatency:
     def _price(self, account: "_Account", now: float) -> None:
         """Fold what depends on the replica alone into four coefficients, and the room that is left."""
         ledger, options = account.ledger, self._options
-        prefill = ledger.prefill
-        weight = 1.0 + options.own_work + options.others * ledger.batch
-        per_token_s = ledger.decode.neighbour_s * ledger.batch + ledger.decode.seconds(ledger.batch + 1)
+        prefill, decode = ledger.prefill, ledger.decode
+        weight = ledger.prefill_pace.factor * (1.0 + options.own_work + options.others * ledger.batch)
+        per_token_s = decode.neighbour_s * ledger.batch + decode.seconds(ledger.batch + 1)
         account.fixed_s = prefill.base_s * weight
-        account.answer_token_s = options.others * per_token_s
+        account.answer_token_s = options.others * per_token_s * ledger.decode_pace.factor
         account.token_s, account.pair_s = prefill.token_s * weight, prefill.pair_s * weight
         account.room_tokens = _FULL * account.tokens - self._used_tokens(account, now)
 
@@ -361,25 +361,13 @@ class ExpectedLatency:
     def _meet(self, replica: str, weight: float, now: float) -> "_Account":
         """A replica that nothing is known of is taken to be like the others, at its weight."""
         options = self._options
-        ledger = Ledger(self._usual_speeds().slower(1 / weight), options.drift, now)
-        account = _Account(ledger, weight, Truth(options.cache_step), options.cache_tokens)
+        ledger = Ledger(self._prefill, self._decode, 1 / weight, now)
+        account = _Account(ledger, Truth(options.cache_step), options.cache_tokens)
         # Whoever is met first of all is no newcomer: there is nobody else.
         account.settled_at = now + options.slow_start_s if self._began else 0.0
         self._accounts[replica] = account
         self._price(account, now)
         return account
-
-    def _usual_speeds(self) -> Speeds:
-        """The median of what is known of the fleet, for a replica of weight 1."""
-        known = [
-            account.ledger.speeds().slower(account.weight)
-            for account in self._accounts.values()
-            if account.ledger.prefill.samples >= _KNOWN
-        ]
-        if not known:
-            return Speeds()
-        known.sort(key=lambda speeds: speeds.prefill_token_s)
-        return known[len(known) // 2]
 
 
 class _Account:
@@ -398,12 +386,10 @@ class _Account:
         "tokens",
         "truth",
         "used_tokens",
-        "weight",
     )
 
-    def __init__(self, ledger: Ledger, weight: float, truth: Truth, tokens: float) -> None:
+    def __init__(self, ledger: Ledger, truth: Truth, tokens: float) -> None:
         self.ledger = ledger
-        self.weight = weight
         self.truth = truth
         self.settled_at = 0.0
         self.tokens = tokens

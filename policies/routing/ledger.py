@@ -9,7 +9,7 @@ from math import exp
 from typing import Final
 
 from policies.outcome import Ending
-from policies.routing.cost_model import DecodeModel, PrefillModel, Speeds
+from policies.routing.cost_model import DecodeModel, Pace, PrefillModel
 from policies.routing.events import Dispatched, Done, FirstToken
 
 _SAME_STEP_S: Final = 0.0005
@@ -30,6 +30,7 @@ class Work:
         "first_at",
         "hit_tokens",
         "prefill_s",
+        "prefilled_at_first",
         "ready_at",
         "tokens",
         "uncached",
@@ -45,6 +46,7 @@ class Work:
         """When its prefill is taken to be over, for answers that come whole and never show a first token."""
         self.first_at: float | None = None
         self.busy_at_first = 0.0
+        self.prefilled_at_first = 0.0
 
     def is_over(self, now: float) -> bool:
         """Its prefill must have ended by now; or nobody will say any more what became of it."""
@@ -62,23 +64,27 @@ class Ledger:
         "_open_sample",
         "_pending",
         "_pending_s",
+        "_prefilled_s",
         "_released",
         "_released_at",
         "_work",
         "batch",
         "decode",
-        "joined_at",
+        "decode_pace",
         "last_first_at",
         "pending",
         "prefill",
+        "prefill_pace",
         "sent_tokens",
         "tokens_held",
     )
 
-    def __init__(self, speeds: Speeds, drift: float, now: float) -> None:
-        self.prefill = PrefillModel(speeds, drift)
-        self.decode = DecodeModel(speeds, drift)
-        self.joined_at = now
+    def __init__(self, prefill: PrefillModel, decode: DecodeModel, slowness: float, now: float) -> None:
+        self.prefill = prefill
+        self.decode = decode
+        """The fleet's models."""
+        self.prefill_pace = Pace(slowness)
+        self.decode_pace = Pace(slowness)
         self.last_first_at = now
         self.sent_tokens = 0.0
         """Uncached tokens sent, ever."""
@@ -91,6 +97,8 @@ class Ledger:
         self._work: dict[int, Work] = {}
         self._pending: dict[int, Work] = {}
         self._pending_s = 0.0
+        # Seconds of prefill that have ended, ever.
+        self._prefilled_s = 0.0
         # Requests in flight integrated over time: its growth over a while, by the while, is the mean batch.
         self._busy = 0.0
         self._busy_at = now
@@ -118,10 +126,13 @@ class Ledger:
             return max(left_s, 0.0) + own
         return 0.0
 
-    def speeds(self) -> Speeds:
-        """What has been learned of it."""
-        prefill, decode = self.prefill, self.decode
-        return Speeds(prefill.base_s, prefill.token_s, prefill.pair_s, decode.alone_s, decode.neighbour_s)
+    def prefill_s(self, uncached: float, tokens: float) -> float:
+        """Of a prompt here, on its own."""
+        return self.prefill_pace.factor * self.prefill.seconds(uncached, tokens)
+
+    def decode_s(self, batch: float) -> float:
+        """Per token of one answer here, in a batch of so many."""
+        return self.decode_pace.factor * self.decode.seconds(batch)
 
     def released_per_s(self, now: float) -> float:
         """Tokens of finished requests per second, lately."""
@@ -132,8 +143,7 @@ class Ledger:
     def dispatched(self, event: Dispatched, tokens: float, hit_tokens: float) -> None:
         self._pass_time(event.at)
         self._clear(event.at)
-        uncached = max(1.0, tokens - hit_tokens)
-        work = Work(event.at, tokens, hit_tokens, self.prefill.seconds(uncached, tokens))
+        work = Work(event.at, tokens, hit_tokens, self.prefill_s(max(1.0, tokens - hit_tokens), tokens))
         if not event.streamed:
             work.ready_at = event.at + self.wait_s(event.at) + work.prefill_s
         self._work[event.ticket] = self._pending[event.ticket] = work
@@ -147,7 +157,9 @@ class Ledger:
         if work is None or work.ready_at is not None:
             return
         self._pass_time(event.at)
+        self._prefilled_s += work.prefill_s
         work.first_at, work.busy_at_first = event.at, self._busy
+        work.prefilled_at_first = self._prefilled_s
         self._sample(work, event.at)
         if event.at > self.last_first_at:
             self.last_first_at = event.at
@@ -211,13 +223,21 @@ class Ledger:
         uncached = sum([work.uncached for work in works])
         pairs = sum([work.uncached * (work.tokens - work.uncached / 2) for work in works])
         # The length for which one prompt of so many uncached tokens has as many pairs.
-        self.prefill.learn(uncached, pairs / uncached + uncached / 2, took_s)
+        length = pairs / uncached + uncached / 2
+        pace = self.prefill_pace
+        counted = pace.learn(took_s, self.prefill.seconds(uncached, length))
+        self.prefill.learn(uncached, length, counted / pace.factor)
 
     def _learn_decode(self, work: Work, at: float, completion_tokens: int) -> None:
         if work.first_at is None or at <= work.first_at:
             return
         lasted = at - work.first_at
-        self.decode.learn((self._busy - work.busy_at_first) / lasted, lasted / (completion_tokens - 1))
+        batch = (self._busy - work.busy_at_first) / lasted
+        # What prefills of others took of it is no decoding; their predictions may well exceed it.
+        own = max(lasted - (self._prefilled_s - work.prefilled_at_first), _LEAST_LEFT * lasted)
+        pace = self.decode_pace
+        counted = pace.learn(own / (completion_tokens - 1), self.decode.seconds(batch))
+        self.decode.learn(batch, counted / pace.factor)
 
     def _pass_time(self, now: float) -> None:
         if now > self._busy_at:
