@@ -72,7 +72,7 @@ class Gorgo(Peer):
 
 
 class MooncakeConductor(Peer):
-    """Mooncake's conductor (FAST'25, algorithm 1): the least queued and own prefill time; no transfer of KV."""
+    """Mooncake's conductor (FAST'25, algorithm 1): least queued and own prefill; no transfer of KV."""
 
     def cost(self, replica: R, prompt: Prompt, hit: float, now: float) -> float:  # noqa: ARG002
         return self.account(replica.id).pending_uncached_tokens + prompt.tokens - hit

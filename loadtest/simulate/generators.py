@@ -1,7 +1,7 @@
 """Made traffic, each kind for one question; all of it from a seed.
 
-`tool` and `drift` have the shape of Mooncake's missing tool-and-agent trace, `chat` that of small cloud traffic on
-small replicas; the others are limits: no reuse, nothing but reuse, one tenant that is most of it.
+`tool` and `drift` have the shape of Mooncake's tool-and-agent trace, `chat` that of small cloud traffic on small
+replicas; the others are limits: no reuse, nothing but reuse, one tenant that is most of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,8 +68,8 @@ def chat(shape: Shape) -> Workload:
     random = Random(shape.seed)
     systems = _Zipf(12, 1.2)
     asks: list[Ask] = []
-    for number, at in enumerate(poisson(shape.requests // 3, shape.per_s / 3, random)):
-        system = systems.draw(random)
+    for number, begin in enumerate(poisson(shape.requests // 3, shape.per_s / 3, random)):
+        at, system = begin, systems.draw(random)
         names: list[object] = [(3, system, index) for index in range(12 + 3 * system)]
         for turn in range(random.choice((1, 2, 3, 3, 6))):
             names += [(4, number, turn, index) for index in range(max(1, round(random.expovariate(1 / 14))))]

@@ -194,7 +194,7 @@ class VirtualReplica:
         self._stretch = _Stretch(now, step, count, base_s, growth_s)
 
     def _alike(self, step: Step) -> int:
-        """How many steps of pure decoding follow each other: until one ends, or until blocks might run out."""
+        """How many steps of pure decoding follow each other: until one ends, or blocks might run out."""
         size = self.block_tokens
         count = min(s.params.max_tokens - s.output_tokens for s, _ in step.chunks)
         if count <= 1:

@@ -1,10 +1,10 @@
 """What a request costs on a replica, learned from what earlier ones took: no configured speeds.
 
 What prefills and decodes cost is one linear model for the whole fleet, and how fast each replica is at it one
-factor of its own: so every answer teaches all of them, and equal replicas are not told apart by noise. The models
-are followed by a Kalman filter (Ljung, "System Identification", 2nd edition, 11.3: recursive least squares whose
-forgetting is the drift of the coefficients, so that what no sample tells of is not forgotten). Samples are clipped
-and coefficients bounded: a stall, a retry or a client that pauses cannot poison them.
+factor of its own: every answer teaches all of them, and equal replicas are not told apart by noise. A Kalman
+filter follows the models (Ljung, "System Identification", 2nd edition, 11.3: recursive least squares whose
+forgetting is the drift of the coefficients, so that what no sample tells of is not forgotten). Samples are
+clipped and coefficients bounded: a stall, a retry or a client that pauses cannot poison them.
 """
 
 from collections.abc import Sequence
@@ -111,46 +111,84 @@ class DecodeModel:
         self.alone_s, self.neighbour_s = self._fit.coefficients
 
 
-class Pace:
-    """How much longer than the model says one replica takes: what it took over what was expected, both fading.
+class Paces:
+    """Those of a fleet, as far as they are known. Their mean is the model's own business."""
 
-    The prior, `factor`, weighs as much as `_PRIOR` samples.
+    __slots__ = ("_count", "_total")
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._count = 0
+
+    @property
+    def mean(self) -> float:
+        return self._total / self._count if self._count else 1.0
+
+    def join(self, factor: float) -> None:
+        self._total += factor
+        self._count += 1
+
+    def leave(self, factor: float) -> None:
+        self._total -= factor
+        self._count -= 1
+
+    def move(self, by: float) -> None:
+        self._total += by
+
+
+class Pace:
+    """How much longer than the model says one replica takes: what it took over what was expected.
+
+    At first it is that of the others, times `slowness`, and as sure as `_PRIOR` samples.
     """
 
-    __slots__ = ("_expected", "_streak", "_took", "factor", "samples")
+    __slots__ = ("_expected", "_factor", "_fleet", "_streak", "_took", "samples")
 
     _FADING: Final = 0.98
     _PRIOR: Final = 3.0
 
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
+    def __init__(self, fleet: Paces, slowness: float) -> None:
+        self._fleet = fleet
+        self._factor = slowness
+        """In multiples of the mean until the first sample, of the model from then on."""
         self.samples = 0
         self._expected = 0.0
         self._took = 0.0
         self._streak = 0
 
+    @property
+    def factor(self) -> float:
+        """What the model's seconds are multiplied by here."""
+        return self._factor / self._fleet.mean if self.samples else self._factor
+
     def learn(self, took: float, expected: float) -> float:
-        """One sample; `expected` is the model's, without this factor. The sample as it counts, clipped."""
-        most = _CLIP if self.samples >= _ACQUAINTED else _CLIP_NEW
-        counted = min(took, most * self.factor * expected)
+        """One sample; `expected` is the model's. Returns what it teaches the model: clipped, set right."""
         if self.samples == 0:
-            self._expected, self._took = self._PRIOR * expected, self._PRIOR * expected * self.factor
+            self._factor *= self._fleet.mean
+            self._fleet.join(self._factor)
+            self._expected, self._took = self._PRIOR * expected, self._PRIOR * expected * self._factor
         self.samples += 1
-        self._note(took / (self.factor * expected))
+        own = self._factor * expected
+        counted = min(took, own * (_CLIP if self.samples > _ACQUAINTED else _CLIP_NEW))
+        self._note(took / own, expected)
         self._expected = self._FADING * self._expected + expected
         self._took = self._FADING * self._took + counted
-        self.factor = self._took / self._expected
-        return counted
+        before, self._factor = self._factor, self._took / self._expected
+        self._fleet.move(self._factor - before)
+        return counted / self.factor
 
-    def _note(self, ratio: float) -> None:
+    def leave(self) -> None:
+        """The replica is gone."""
+        if self.samples:
+            self._fleet.leave(self._factor)
+
+    def _note(self, ratio: float, expected: float) -> None:
         """Count surprises of one direction; a streak of them is a change, and the past is no guide."""
         direction = (ratio > _SURPRISE) - (ratio < 1 / _SURPRISE)
         self._streak = self._streak + direction if direction * self._streak > 0 else direction
         if abs(self._streak) >= _STREAK:
             self._streak = 0
-            shrunk = 1.0 / (1.0 + self._expected)
-            self._expected *= shrunk
-            self._took *= shrunk
+            self._expected, self._took = expected, expected * self._factor
 
 
 class Average:

@@ -15,7 +15,7 @@ from math import inf
 from random import Random
 from typing import Final, NamedTuple
 
-from policies.routing.cost_model import Average, DecodeModel, PrefillModel
+from policies.routing.cost_model import Average
 from policies.routing.events import (
     BlocksRemoved,
     BlocksStored,
@@ -26,7 +26,7 @@ from policies.routing.events import (
     Forgotten,
     Prompt,
 )
-from policies.routing.ledger import Ledger, Truth
+from policies.routing.ledger import Ledger, Models, Truth
 from policies.routing.policy import R, ReplicaView, RequestFacts, Weighed
 from policies.routing.prefix_index import PrefixIndex, blocks_within
 
@@ -131,8 +131,7 @@ class ExpectedLatency:
         self._options = options
         self._random = random
         self._accounts: dict[str, _Account] = {}
-        self._prefill = PrefillModel(options.drift)
-        self._decode = DecodeModel(options.drift)
+        self._models = Models(options.drift)
         self._index: PrefixIndex | None = None
         self._block_tokens = 128.0
         self._began = False
@@ -145,7 +144,10 @@ class ExpectedLatency:
     def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:
         prompt = request.prompt or _NO_PROMPT
         hits = self._hits(prompt)
-        tokens, block_tokens, answer = prompt.tokens, prompt.block_tokens, self._answer_tokens.value
+        tokens, block_tokens = prompt.tokens, prompt.block_tokens
+        prefill, decode, answer = self._models.prefill, self._models.decode, self._answer_tokens.value
+        base_s, token_s, pair_s = prefill.base_s, prefill.token_s, prefill.pair_s
+        alone_s, neighbour_s = answer * decode.alone_s, answer * decode.neighbour_s
         least = inf
         chosen: list[R] = []
         accounts = self._accounts
@@ -155,8 +157,9 @@ class ExpectedLatency:
                 account = self._account(replica, now)
             hit = hits.get(replica.id)
             uncached = tokens if hit is None else max(tokens - hit * block_tokens, 1.0)
-            total = account.fixed_s + answer * account.answer_token_s
-            total += uncached * (account.token_s + account.pair_s * (tokens - uncached / 2))
+            own_s = base_s + uncached * (token_s + pair_s * (tokens - uncached / 2))
+            total = account.prefill_weight * own_s
+            total += account.decode_weight * (alone_s + neighbour_s * account.neighbours)
             if account.ledger.pending:
                 total += account.ledger.wait_s(now)
             if uncached > account.room_tokens:
@@ -221,14 +224,12 @@ class ExpectedLatency:
         return account
 
     def _price(self, account: "_Account", now: float) -> None:
-        """Fold what depends on the replica alone into four coefficients, and the room that is left."""
+        """What the models' seconds are multiplied by here, and the room that is left."""
         ledger, options = account.ledger, self._options
-        prefill, decode = ledger.prefill, ledger.decode
-        weight = ledger.prefill_pace.factor * (1.0 + options.own_work + options.others * ledger.batch)
-        per_token_s = decode.neighbour_s * ledger.batch + decode.seconds(ledger.batch + 1)
-        account.fixed_s = prefill.base_s * weight
-        account.answer_token_s = options.others * per_token_s * ledger.decode_pace.factor
-        account.token_s, account.pair_s = prefill.token_s * weight, prefill.pair_s * weight
+        weight = 1.0 + options.own_work + options.others * ledger.batch
+        account.prefill_weight = ledger.prefill_pace.factor * weight
+        account.decode_weight = options.others * ledger.decode_pace.factor
+        account.neighbours = 2 * ledger.batch + 1
         account.room_tokens = _FULL * account.tokens - self._used_tokens(account, now)
 
     def _used_tokens(self, account: "_Account", now: float) -> float:
@@ -319,6 +320,7 @@ class ExpectedLatency:
         """A new life: nothing is there, nothing is cached, and its speed may be another."""
         account = self._accounts.pop(replica, None)
         if account is not None:
+            account.ledger.leave()
             self._forget_cache(replica, account)
 
     def _forget_cache(self, replica: str, account: "_Account") -> None:
@@ -361,7 +363,7 @@ class ExpectedLatency:
     def _meet(self, replica: str, weight: float, now: float) -> "_Account":
         """A replica that nothing is known of is taken to be like the others, at its weight."""
         options = self._options
-        ledger = Ledger(self._prefill, self._decode, 1 / weight, now)
+        ledger = Ledger(self._models, 1 / weight, now)
         account = _Account(ledger, Truth(options.cache_step), options.cache_tokens)
         # Whoever is met first of all is no newcomer: there is nobody else.
         account.settled_at = now + options.slow_start_s if self._began else 0.0
@@ -374,15 +376,14 @@ class _Account:
     """One replica: its ledger, its memory as last scraped, and its price as of the last event."""
 
     __slots__ = (
-        "answer_token_s",
-        "fixed_s",
+        "decode_weight",
         "ledger",
-        "pair_s",
+        "neighbours",
+        "prefill_weight",
         "read_at",
         "room_tokens",
         "sent_before",
         "settled_at",
-        "token_s",
         "tokens",
         "truth",
         "used_tokens",
@@ -397,4 +398,6 @@ class _Account:
         self.used_tokens: float | None = None
         self.read_at = 0.0
         self.sent_before = 0.0
-        self.fixed_s = self.answer_token_s = self.token_s = self.pair_s = self.room_tokens = 0.0
+        self.prefill_weight = self.decode_weight = self.room_tokens = 0.0
+        self.neighbours = 0
+        """How often a neighbour's share of a token's time is paid: by each that is there, and for each."""

@@ -9,7 +9,7 @@ from math import exp
 from typing import Final
 
 from policies.outcome import Ending
-from policies.routing.cost_model import DecodeModel, Pace, PrefillModel
+from policies.routing.cost_model import DecodeModel, Pace, Paces, PrefillModel
 from policies.routing.events import Dispatched, Done, FirstToken
 
 _SAME_STEP_S: Final = 0.0005
@@ -55,6 +55,18 @@ class Work:
         return now - self.at > _EXPIRY_FACTOR * self.prefill_s + _EXPIRY_S and self.ready_at is None
 
 
+class Models:
+    """What a fleet has in common."""
+
+    __slots__ = ("decode", "decode_paces", "prefill", "prefill_paces")
+
+    def __init__(self, drift: float) -> None:
+        self.prefill = PrefillModel(drift)
+        self.decode = DecodeModel(drift)
+        self.prefill_paces = Paces()
+        self.decode_paces = Paces()
+
+
 class Ledger:
     """Takes a replica's events in; says what waits there. All sums are kept, none is made when asked."""
 
@@ -79,12 +91,11 @@ class Ledger:
         "tokens_held",
     )
 
-    def __init__(self, prefill: PrefillModel, decode: DecodeModel, slowness: float, now: float) -> None:
-        self.prefill = prefill
-        self.decode = decode
-        """The fleet's models."""
-        self.prefill_pace = Pace(slowness)
-        self.decode_pace = Pace(slowness)
+    def __init__(self, models: Models, slowness: float, now: float) -> None:
+        self.prefill = models.prefill
+        self.decode = models.decode
+        self.prefill_pace = Pace(models.prefill_paces, slowness)
+        self.decode_pace = Pace(models.decode_paces, slowness)
         self.last_first_at = now
         self.sent_tokens = 0.0
         """Uncached tokens sent, ever."""
@@ -137,6 +148,11 @@ class Ledger:
     def released_per_s(self, now: float) -> float:
         """Tokens of finished requests per second, lately."""
         return self._released * exp((self._released_at - now) / _RELEASE_WINDOW_S) / _RELEASE_WINDOW_S
+
+    def leave(self) -> None:
+        """The replica is gone: its pace is no longer the fleet's."""
+        self.prefill_pace.leave()
+        self.decode_pace.leave()
 
     # ---- events ----
 
@@ -224,9 +240,8 @@ class Ledger:
         pairs = sum([work.uncached * (work.tokens - work.uncached / 2) for work in works])
         # The length for which one prompt of so many uncached tokens has as many pairs.
         length = pairs / uncached + uncached / 2
-        pace = self.prefill_pace
-        counted = pace.learn(took_s, self.prefill.seconds(uncached, length))
-        self.prefill.learn(uncached, length, counted / pace.factor)
+        taught_s = self.prefill_pace.learn(took_s, self.prefill.seconds(uncached, length))
+        self.prefill.learn(uncached, length, taught_s)
 
     def _learn_decode(self, work: Work, at: float, completion_tokens: int) -> None:
         if work.first_at is None or at <= work.first_at:
@@ -235,9 +250,8 @@ class Ledger:
         batch = (self._busy - work.busy_at_first) / lasted
         # What prefills of others took of it is no decoding; their predictions may well exceed it.
         own = max(lasted - (self._prefilled_s - work.prefilled_at_first), _LEAST_LEFT * lasted)
-        pace = self.decode_pace
-        counted = pace.learn(own / (completion_tokens - 1), self.decode.seconds(batch))
-        self.decode.learn(batch, counted / pace.factor)
+        taught_s = self.decode_pace.learn(own / (completion_tokens - 1), self.decode.seconds(batch))
+        self.decode.learn(batch, taught_s)
 
     def _pass_time(self, now: float) -> None:
         if now > self._busy_at:

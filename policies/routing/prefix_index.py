@@ -1,8 +1,8 @@
 """Which replica holds which prefix: a mirror of every replica's cache, as true as its capacity is known.
 
-One table maps a block's hash to the replicas that hold it: one walk along a prompt answers for all. Beside who
-holds a block the table says in which eighth of that mirror's recent past it was last used, which is enough to
-evict in nearly the engine's own order, least recently used first, at 8 to 16 bytes a block instead of 42 to 84.
+One table maps a block's hash to the replicas that hold it: one walk along a prompt answers for all. Beside
+who holds a block it says in which eighth of that mirror's past the block was last used: enough to evict in
+nearly the engine's own order, least recently used first, at 8 to 16 bytes a block instead of 42 to 84.
 """
 
 from array import array
@@ -18,7 +18,7 @@ _SLOT_BYTES: Final = 20
 """Of a dictionary: 4 in its index, and two thirds of an entry of 24."""
 _ERAS: Final = 8
 _HELD: Final = 8
-"""A mirror has four bits of each mask: this one, and the number of the era that the block was last used in."""
+"""A mirror has four bits of each mask: this one, and the number of the era of the block's last use."""
 _ALL: Final = 15
 _MAX_MASKS: Final = 1 << 16
 _STALE_PER_BLOCK: Final = 4
@@ -38,7 +38,7 @@ class _Era:
 
 
 class _Mirror:
-    """One replica's blocks by era, the oldest first; an entry whose block has another era by now means nothing."""
+    """One replica's blocks by era, the oldest first; an entry whose block has another era by now is void."""
 
     __slots__ = ("capacity", "era_blocks", "eras", "every", "held", "number", "size")
 
@@ -218,7 +218,7 @@ class PrefixIndex:
         return True
 
     def _age(self, mirror: _Mirror, count: int) -> None:
-        """Begin an era when the present one is full; where there are eight, join the two oldest, by and by."""
+        """Begin an era when the present one is full; where there are eight, join the oldest two bit by bit."""
         eras = mirror.eras
         if len(eras) < _ERAS:
             if len(eras[-1].blocks) >= mirror.era_blocks:

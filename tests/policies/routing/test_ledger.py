@@ -1,16 +1,17 @@
 import pytest
 
 from policies.outcome import Ending, Outcome
-from policies.routing.cost_model import Speeds
 from policies.routing.events import Dispatched, Done, FirstToken
-from policies.routing.ledger import Ledger, Truth
+from policies.routing.ledger import Ledger, Models, Truth
 
-SPEEDS = Speeds(base_s=0.1, prefill_token_s=0.001, attention_pair_s=0.0, decode_s=0.02)
+BASE_S, TOKEN_S = 0.1, 0.001
 """1,000 uncached tokens take 1.1 s."""
 
 
 def ledger() -> Ledger:
-    return Ledger(SPEEDS, drift=1e-5, now=0.0)
+    models = Models(drift=1e-5)
+    models.prefill.base_s, models.prefill.token_s, models.prefill.pair_s = BASE_S, TOKEN_S, 0.0
+    return Ledger(models, slowness=1.0, now=0.0)
 
 
 def send(
@@ -79,7 +80,7 @@ def test_an_answer_that_comes_whole_holds_up_prefills_no_longer_than_its_own() -
     assert books.wait_s(12.3) == 0.0
     assert books.batch == 2
     books.first_token(FirstToken("r", 1, 15.0))
-    assert books.prefill.samples == 0
+    assert books.prefill_pace.samples == 0
 
 
 def test_prefills_are_learned_from_the_time_since_the_last_first_token() -> None:
@@ -89,10 +90,10 @@ def test_prefills_are_learned_from_the_time_since_the_last_first_token() -> None
     for ticket in range(1, 60):
         send(books, ticket, 0.0, 500 * (1 + ticket % 4))
     for ticket in range(1, 60):
-        at += 2 * SPEEDS.base_s + 2 * SPEEDS.prefill_token_s * 500 * (1 + ticket % 4)
+        at += 2 * BASE_S + 2 * TOKEN_S * 500 * (1 + ticket % 4)
         books.first_token(FirstToken("r", ticket, at))
-    assert books.prefill.seconds(1_000, 1_000) == pytest.approx(2.2, rel=0.05)
-    assert books.prefill.samples == 58
+    assert books.prefill_s(1_000, 1_000) == pytest.approx(2.2, rel=0.05)
+    assert books.prefill_pace.samples == 58
 
 
 def test_first_tokens_of_one_step_are_one_sample() -> None:
@@ -102,17 +103,18 @@ def test_first_tokens_of_one_step_are_one_sample() -> None:
     for ticket in range(0, 80, 2):
         send(books, ticket, at, 500)
         send(books, ticket + 1, at, 1_500)
-        at += SPEEDS.base_s + SPEEDS.prefill_token_s * 2_000
+        at += BASE_S + TOKEN_S * 2_000
         books.first_token(FirstToken("r", ticket, at))
         books.first_token(FirstToken("r", ticket + 1, at + 0.0001))
         at += 1.0
-    assert books.prefill.samples == 39
-    assert books.prefill.seconds(2_000, 2_000) == pytest.approx(2.1, rel=0.05)
+    assert books.prefill_pace.samples == 39
+    assert books.prefill_s(2_000, 2_000) == pytest.approx(2.1, rel=0.05)
 
 
 def test_decoding_is_learned_with_the_batch_it_had() -> None:
-    """20 ms alone, 0.5 ms more for each neighbour: three at a time, then one."""
+    """20 ms alone, 0.5 ms more for each neighbour: one, then 21 at a time, whose prefills take no time."""
     books = ledger()
+    books.prefill.base_s = books.prefill.token_s = 1e-9
     at, ticket = 0.0, 0
     for round_ in range(60):
         batch = 1 + 20 * (round_ % 2)
@@ -125,8 +127,8 @@ def test_decoding_is_learned_with_the_batch_it_had() -> None:
         for one in tickets:
             books.done(Done("r", one, ended, completed(at, at, ended, 100)))
         at = ended + 1.0
-    assert books.decode.seconds(1) == pytest.approx(0.0205, rel=0.05)
-    assert books.decode.seconds(21) == pytest.approx(0.0305, rel=0.05)
+    assert books.decode_s(1) == pytest.approx(0.0205, rel=0.05)
+    assert books.decode_s(21) == pytest.approx(0.0305, rel=0.05)
 
 
 def test_released_tokens_fade() -> None:
