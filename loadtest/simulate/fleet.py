@@ -357,7 +357,7 @@ class _CacheTeller:
         self._simulation = simulation
         self._replica = replica
 
-    def stored(self, hashes: Sequence[int], parent: int | None, token_ids: Sequence[int]) -> None:  # noqa: ARG002
+    def stored(self, hashes: Sequence[int], _parent: int | None, _token_ids: Sequence[int]) -> None:
         self._simulation.tell_of_cache(BlocksStored(self._replica, self._simulation.now, tuple(hashes)))
 
     def removed(self, hashes: Sequence[int]) -> None:

@@ -1,7 +1,7 @@
 """Made traffic, each kind for one question; all of it from a seed.
 
-`tool` and `drift` have the shape of Mooncake's tool-and-agent trace, `chat` that of small cloud traffic on small
-replicas; the others are limits: no reuse, nothing but reuse, one tenant that is most of it.
+`tool` and `drift` have the shape of Mooncake's tool-and-agent trace, `chat` that of small cloud traffic on
+small replicas; the others are limits: no reuse, nothing but reuse, one tenant that is most of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,8 +59,8 @@ def tool(shape: Shape, *, rotation_s: float = 0.0) -> Workload:
 
 
 def drift(shape: Shape) -> Workload:
-    """`tool`, with other prompts popular every five minutes."""
-    return tool(shape, rotation_s=300.0)
+    """`tool`, with other prompts popular every minute."""
+    return tool(shape, rotation_s=60.0)
 
 
 def chat(shape: Shape) -> Workload:

@@ -7,12 +7,12 @@ the agents' in LMCache/lmcache-agent-trace; both are Apache-2.0.
 import gzip
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from loadtest.simulate.asks import Ask, Conversation, Workload, chained, open_loop
 from policies.routing.events import Prompt
@@ -131,3 +131,24 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
+
+
+def kind_of(path: Path) -> str:
+    """Which of `READERS` a file is for, by its name and its first line. Raises ValueError."""
+    if path.is_dir() or tarfile.is_tarfile(path):
+        return "sessions"
+    first = next(_lines(path), {})
+    if "hash_ids" in first:
+        return "mooncake"
+    if "request_id" in first:
+        return "access-log"
+    raise ValueError(f"{path} is neither a Mooncake trace, nor agent sessions, nor an access log")
+
+
+READERS: Final[Mapping[str, Callable[[Path, int], Workload]]] = {
+    "mooncake": lambda path, seed: read_mooncake(path, seed=seed),
+    "mooncake-conversation": read_conversation,
+    "sessions": lambda path, seed: read_sessions(path, seed=seed),
+    "access-log": lambda path, _seed: read_access_log(path),
+}
+"""How to read a trace, by its kind."""

@@ -218,7 +218,7 @@ class PrefixIndex:
         return True
 
     def _age(self, mirror: _Mirror, count: int) -> None:
-        """Begin an era when the present one is full; where there are eight, join the oldest two bit by bit."""
+        """Begin an era when the present one is full; where there are eight, join the oldest two in steps."""
         eras = mirror.eras
         if len(eras) < _ERAS:
             if len(eras[-1].blocks) >= mirror.era_blocks:

@@ -22,7 +22,7 @@ def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
         pools = {
             version: Pool(
                 [_replica(replica, settings, name, version) for replica in settings.replicas],
-                _policy(config.policy_of(model), random),
+                make_policy(config.policy_of(model), random),
                 RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
                 PromptHasher(prefix_key, name, version),
                 model.policy,
@@ -67,7 +67,8 @@ def _replica(config: ReplicaConfig, settings: VersionConfig, model: str, version
     return Replica(identity, ENGINES[config.engine](target))
 
 
-def _policy(config: PolicyConfig, random: Random) -> Policy:
+def make_policy(config: PolicyConfig, random: Random) -> Policy:
+    """The policy that a table, or a kind with its defaults, describes."""
     kind = POLICIES[config.kind]
     policy: Policy = kind(kind.Options(**config.options), random)
     return policy
