@@ -146,14 +146,16 @@ class ExpectedLatency:
         hits = self._hits(prompt)
         tokens, block_tokens = prompt.tokens, prompt.block_tokens
         prefill, decode, answer = self._models.prefill, self._models.decode, self._answer_tokens.value
-        base_s, token_s, pair_s = prefill.base_s, prefill.token_s, prefill.pair_s
-        alone_s, neighbour_s = answer * decode.alone_s, answer * decode.neighbour_s
+        usual = 1.0 / self._models.prefill_paces.mean
+        base_s, token_s, pair_s = prefill.base_s * usual, prefill.token_s * usual, prefill.pair_s * usual
+        usual = answer / self._models.decode_paces.mean
+        alone_s, neighbour_s = decode.alone_s * usual, decode.neighbour_s * usual
         least = inf
         chosen: list[R] = []
         accounts = self._accounts
         for replica in candidates:
             account = accounts.get(replica.id)
-            if account is None or account.read_at != replica.load_at:
+            if account is None or account.read_at != replica.load_at or not account.is_known:
                 account = self._account(replica, now)
             hit = hits.get(replica.id)
             uncached = tokens if hit is None else max(tokens - hit * block_tokens, 1.0)
@@ -221,14 +223,18 @@ class ExpectedLatency:
         if account.read_at != replica.load_at:
             self._read_load(account, replica)
             self._price(account, now)
+        elif not account.is_known:
+            self._price(account, now)
         return account
 
     def _price(self, account: "_Account", now: float) -> None:
         """What the models' seconds are multiplied by here, and the room that is left."""
         ledger, options = account.ledger, self._options
         weight = 1.0 + options.own_work + options.others * ledger.batch
-        account.prefill_weight = ledger.prefill_pace.factor * weight
-        account.decode_weight = options.others * ledger.decode_pace.factor
+        prefill, decode = ledger.prefill_pace, ledger.decode_pace
+        account.prefill_weight = prefill.own * weight
+        account.decode_weight = options.others * decode.own
+        account.is_known = prefill.samples > 0 and decode.samples > 0
         account.neighbours = 2 * ledger.batch + 1
         account.room_tokens = _FULL * account.tokens - self._used_tokens(account, now)
 
@@ -377,6 +383,7 @@ class _Account:
 
     __slots__ = (
         "decode_weight",
+        "is_known",
         "ledger",
         "neighbours",
         "prefill_weight",
@@ -399,5 +406,7 @@ class _Account:
         self.read_at = 0.0
         self.sent_before = 0.0
         self.prefill_weight = self.decode_weight = self.room_tokens = 0.0
+        self.is_known = False
+        """It has a pace of its own; until then it follows the others'."""
         self.neighbours = 0
         """How often a neighbour's share of a token's time is paid: by each that is there, and for each."""
