@@ -49,7 +49,7 @@ class Router:
             max_head_bytes=config.upstream.max_response_head_bytes,
             max_connections=config.upstream.max_connections_per_replica,
         )
-        self.scraper = Scraper(config.scrape, noticed=self._look_again)
+        self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         self.prober = Prober(
             config.health,
             changed=self._health_changed,
@@ -60,10 +60,14 @@ class Router:
             self.current_fleet, more=[gauges], dropped_log_lines=self._dropped_log_lines
         )
         target = open_target(config.server.access_log)
-        self.access_log = None if target is None else AccessLog(target)
+        self.access_log = (
+            None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
+        )
         dispatcher = Dispatcher(limits, self.watch, self.upstreams, failed=self._look_again)
         rules = RequestRules(max_depth=config.server.max_json_depth)
-        self.inference = Inference(self.current_fleet, dispatcher, limits, rules, self.observe)
+        self.inference = Inference(
+            self.current_fleet, dispatcher, limits, rules, self.observe, hashes_all=config.server.log_prefixes
+        )
         budget = _budget(config)
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
@@ -106,6 +110,11 @@ class Router:
     def _look_again(self, replica: Replica) -> None:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
+
+    def _forget(self, replica: Replica) -> None:
+        """An engine began anew: its cache is empty, whatever was sent there."""
+        for route in self.fleet.pools:
+            route.pool.forget(replica, monotonic())
 
     def _health_changed(self, change: HealthChange) -> None:
         if change.up:

@@ -135,6 +135,9 @@ class ExpectedLatency:
         self._index: PrefixIndex | None = None
         self._block_tokens = 128.0
         self._began = False
+        self.predicted_tokens = 0.0
+        self.reported_tokens = 0.0
+        """Cached tokens, of all answers whose engine said how many there were."""
         self._answer_tokens = Average(_ANSWER_TOKENS, _ANSWER_WINDOW)
         # The walk along a prompt serves the choice and the event that follows it.
         self._walked: tuple[Prompt, Mapping[str, int]] = (_NO_PROMPT, {})
@@ -317,6 +320,8 @@ class ExpectedLatency:
         self._price(account, event.at)
 
     def _compare(self, replica: str, account: "_Account", predicted: float, reported: float) -> None:
+        self.predicted_tokens += predicted
+        self.reported_tokens += reported
         if account.truth.compare(predicted, reported, self._block_tokens):
             self._forget_cache(replica, account)
         else:

@@ -5,14 +5,14 @@ step, and what a lease took it gives back exactly once.
 """
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
-from policies.routing.events import Dispatched, Done, Event, FirstToken
+from policies.routing.events import Dispatched, Done, Event, FirstToken, Forgotten
 from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
@@ -128,11 +128,14 @@ class Lease:
 class ToldLease(Lease):
     """A lease whose pool's policy learns: it is told of everything that happens to it."""
 
-    __slots__ = ("_event", "_tell")
+    __slots__ = ("_event", "_hasher", "_tell")
 
-    def __init__(self, replica: Replica, tell: Callable[[Event], None], event: Dispatched) -> None:
+    def __init__(
+        self, replica: Replica, tell: Callable[[Event], None], hasher: PromptHasher, event: Dispatched
+    ) -> None:
         super().__init__(replica)
         self._tell = tell
+        self._hasher = hasher
         self._event = event
         tell(event)
 
@@ -144,6 +147,9 @@ class ToldLease(Lease):
     def close(self, outcome: Outcome | None, now: float) -> None:
         if self._open:
             super().close(outcome, now)
+            prompt = self._event.prompt
+            if prompt is not None and outcome is not None and outcome.prompt_tokens:
+                self._hasher.learn(prompt, outcome.prompt_tokens)
             self._tell(Done(self.replica.id, self._event.ticket, now, outcome))
 
 
@@ -185,7 +191,12 @@ class Pool:
         if not policy.learns:
             return Lease(replica)
         event = Dispatched(replica.id, next(self._tickets), now, facts.prompt, request.stream)
-        return ToldLease(replica, self._tell, event)
+        return ToldLease(replica, self._tell, self.hasher, event)
+
+    def forget(self, replica: Replica, now: float) -> None:
+        """The replica began anew: what its cache held is gone."""
+        if self.policy.learns and replica in self.replicas:
+            self._tell(Forgotten(replica.id, now))
 
     def _tell(self, event: Event) -> None:
         self.policy.observe(event)
@@ -254,6 +265,11 @@ class Fleet:
         self.names = names
         """What `/v1/models` lists: each public name, and the model name it leads to."""
         self.replicas = tuple(replicas)
+
+    @property
+    def pools(self) -> Iterable[Route]:
+        """One route to each pool."""
+        return {id(route.pool): route for route in self.routes.values()}.values()
 
     @property
     def ready(self) -> bool:
