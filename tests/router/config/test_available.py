@@ -27,7 +27,7 @@ CASES = {
         "4: models.m.policy: this kind is not available yet; available: {}",
     ),
     "a table of a policy": (
-        '[policies.p]\nkind = "prefix_affinity"' + MODEL,
+        '[policies.p]\nkind = "pipeline"' + MODEL,
         "2: policies.p.kind: this kind is not available yet; available: {}",
     ),
     "split": (
