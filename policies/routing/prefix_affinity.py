@@ -1,7 +1,7 @@
 """To whoever saw the prefix, until loads part too far: the rule of SGLang's, vLLM's and SMG's routers.
 
-For moving over with one's own settings; they are called as there. Their trees hold characters, this one's blocks of
-a prompt. It knows what it sent and nothing of what engines evict.
+For moving over with one's own settings; they are called as there. Their trees hold characters, this one's
+blocks of a prompt. It knows what it sent and nothing of what engines evict.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ _NO_PROMPT: Final = Prompt((), 1, 1)
 
 
 class PrefixAffinity:
-    """Loads that differ by more than `balance_abs_threshold` and by `balance_rel_threshold` times: least in flight.
+    """Least in flight where loads differ by more than `balance_abs_threshold` and `balance_rel_threshold` times.
 
-    Else the replica with the longest match, if that is more than `cache_threshold` of the prompt; else the one of
-    which the least is known, or the least loaded. Equals go by chance.
+    Else the replica with the longest match, if that is more than `cache_threshold` of the prompt; else the one
+    of which the least is known, or the least loaded. Equals go by chance.
     """
 
     learns = True
@@ -43,7 +43,7 @@ class PrefixAffinity:
         miss_to_least_loaded: bool = field(
             default=False,
             metadata={
-                "advice": "Send what matches nothing to the least loaded, as SMG does; else to the least known."
+                "advice": "What matches nothing goes to the least loaded, as SMG does; else to the least known."
             },
         )
         index_mb: float = field(
@@ -74,11 +74,9 @@ class PrefixAffinity:
 
     def weigh(self, request: RequestFacts, candidates: Sequence[R], now: float) -> Sequence[Weighed]:  # noqa: ARG002
         prompt = request.prompt or _NO_PROMPT
-        hits = self._index.match(prompt.blocks)
-        sizes = self._index.sizes()
-        shares = [
-            min(1.0, hits.get(r.id, 0) * prompt.block_tokens / max(1, prompt.tokens)) for r in candidates
-        ]
+        hits, sizes = self._index.match(prompt.blocks), self._index.sizes()
+        of_one = prompt.block_tokens / max(1, prompt.tokens)
+        shares = [min(1.0, hits.get(replica.id, 0) * of_one) for replica in candidates]
         uneven = self._is_uneven([replica.in_flight for replica in candidates])
         matches = not uneven and max(shares) > self._options.cache_threshold
         weighed = []
@@ -90,13 +88,8 @@ class PrefixAffinity:
                 cost = replica.in_flight
             else:
                 cost = known
-            terms = {
-                "match": share,
-                "in_flight": replica.in_flight,
-                "known_blocks": known,
-                "uneven": float(uneven),
-            }
-            weighed.append(Weighed(replica.id, cost, terms))
+            terms = {"match": share, "in_flight": replica.in_flight, "known_blocks": known}
+            weighed.append(Weighed(replica.id, cost, {**terms, "uneven": float(uneven)}))
         return weighed
 
     def observe(self, event: Event) -> None:
