@@ -19,6 +19,7 @@ from policies.routing.cost_model import Average
 from policies.routing.events import (
     BlocksRemoved,
     BlocksStored,
+    CacheLost,
     Dispatched,
     Done,
     Event,
@@ -35,6 +36,8 @@ _ANSWER_TOKENS: Final = 200
 _ANSWER_WINDOW: Final = 200
 _FULL: Final = 0.97
 """How much of its memory an engine fills before requests wait."""
+_FINER: Final = 0.5
+"""Blocks below this part of the usual size are of another kind, not of a text with shorter words."""
 _TIE: Final = 1e-9
 _FIRST_SHARE: Final = 0.1
 
@@ -288,12 +291,12 @@ class ExpectedLatency:
                 self._done(event)
             case Forgotten():
                 self._forget(event.replica)
+            case CacheLost():
+                self._lose_cache(event.replica)
             case BlocksStored():
-                self._store(event.replica, Prompt(event.blocks, 0, self._block_tokens))
+                self._store(event.replica, Prompt(event.blocks, 0, event.block_tokens or self._block_tokens))
             case BlocksRemoved():
-                if self._index is not None:
-                    self._index.remove(event.replica, event.blocks)
-                    self._walked = (_NO_PROMPT, {})
+                self._remove(event)
 
     def _dispatched(self, event: Dispatched) -> None:
         account = self._accounts.get(event.replica) or self._meet(event.replica, 1.0, event.at)
@@ -334,6 +337,11 @@ class ExpectedLatency:
             account.ledger.leave()
             self._forget_cache(replica, account)
 
+    def _lose_cache(self, replica: str) -> None:
+        account = self._accounts.get(replica)
+        if account is not None:
+            self._forget_cache(replica, account)
+
     def _forget_cache(self, replica: str, account: "_Account") -> None:
         self._walked = (_NO_PROMPT, {})
         if self._index is not None:
@@ -351,8 +359,15 @@ class ExpectedLatency:
         if not prompt.blocks:
             return
         index = self._index or self._make_index(prompt.block_tokens)
+        if prompt.block_tokens < _FINER * self._block_tokens:
+            self._refine(prompt.block_tokens)
         index.insert(replica, prompt.blocks)
         self._walked = (_NO_PROMPT, {})
+
+    def _remove(self, event: BlocksRemoved) -> None:
+        if self._index is not None:
+            self._index.remove(event.replica, event.blocks)
+            self._walked = (_NO_PROMPT, {})
 
     def _make_index(self, block_tokens: float) -> PrefixIndex:
         options = self._options
@@ -363,6 +378,12 @@ class ExpectedLatency:
         for replica, account in self._accounts.items():
             self._resize(replica, account)
         return self._index
+
+    def _refine(self, block_tokens: float) -> None:
+        """Prompts come in smaller blocks than thought, of token ids, not of text: mirrors hold more."""
+        self._block_tokens = block_tokens
+        for replica, account in self._accounts.items():
+            self._resize(replica, account)
 
     def _resize(self, replica: str, account: "_Account") -> None:
         if self._index is not None:
@@ -379,6 +400,7 @@ class ExpectedLatency:
         # Whoever is met first of all is no newcomer: there is nobody else.
         account.settled_at = now + options.slow_start_s if self._began else 0.0
         self._accounts[replica] = account
+        self._resize(replica, account)
         self._price(account, now)
         return account
 
