@@ -6,11 +6,13 @@ from random import Random
 from secrets import token_bytes
 from time import monotonic
 
+from policies.routing.events import Event
 from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.fleet.build import build_fleet
+from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
 from router.fleet.replicas import Fleet, Replica
 from router.fleet.scraper import Scraper
@@ -40,7 +42,9 @@ class Router:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.fleet = build_fleet(config, Random(), token_bytes(32))
+        prefix_key = token_bytes(32)
+        self.fleet = build_fleet(config, Random(), prefix_key)
+        self.kv_events = KvEvents(prefix_key, self._learn)
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(
@@ -88,6 +92,7 @@ class Router:
         watched = watched_in(self.config, self.fleet)
         self.prober.follow(watched)
         self.scraper.follow(watched)
+        self.kv_events.follow(watched)
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -101,6 +106,7 @@ class Router:
                 await self._housekeeping
         await self.prober.close()
         await self.scraper.close()
+        await self.kv_events.close()
         self.front_end.close()
         self.watch.close()
         self.upstreams.close()
@@ -111,14 +117,22 @@ class Router:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
 
+    def _learn(self, replica: Replica, event: Event) -> None:
+        """A replica said something of its cache."""
+        route = self.fleet.routes.get(f"{replica.identity.model}@{replica.identity.version}")
+        if route is not None and route.pool.policy.learns:
+            route.pool.policy.observe(event)
+
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self.kv_events.hasten(replica)
         for route in self.fleet.pools:
             route.pool.forget(replica, monotonic())
 
     def _health_changed(self, change: HealthChange) -> None:
         if change.up:
             self.scraper.hasten(change.replica)
+            self.kv_events.hasten(change.replica)
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

@@ -18,9 +18,9 @@ _NO_PROMPT: Final = Prompt((), 1, 1)
 
 
 class PrefixAffinity:
-    """Least in flight where loads differ by more than `balance_abs_threshold` and `balance_rel_threshold` times.
+    """Least in flight where loads differ by `balance_abs_threshold` and `balance_rel_threshold` times.
 
-    Else the replica with the longest match, if that is more than `cache_threshold` of the prompt; else the one
+    Else the replica with the longest match, if it is more than `cache_threshold` of the prompt; else the one
     of which the least is known, or the least loaded. Equals go by chance.
     """
 
@@ -43,7 +43,7 @@ class PrefixAffinity:
         miss_to_least_loaded: bool = field(
             default=False,
             metadata={
-                "advice": "What matches nothing goes to the least loaded, as SMG does; else to the least known."
+                "advice": "Misses go to the least loaded, as with SMG; else to whom the least is known of."
             },
         )
         index_mb: float = field(
