@@ -119,13 +119,14 @@ class RedisChannel:
 
     async def _listen(self, subscription: PubSub, received: Received) -> None:
         """Until nothing comes any more. Raises what ends the connection."""
+        last_at = monotonic()
         while True:
             message = await subscription.get_message(timeout=SILENCE_S)
             if message is not None:
-                self._heard_at = monotonic()
+                last_at = self._heard_at = monotonic()
                 self._note(lost=False)
                 received(message["data"])
-            elif not self.healthy:
+            elif monotonic() - last_at >= SILENCE_S:
                 raise TimeoutError("this router's own messages do not come back")
 
     def _note(self, *, lost: bool, reason: str = "") -> None:
