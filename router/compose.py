@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
+from itertools import count
 from random import Random
 from time import monotonic
 
@@ -9,7 +11,14 @@ from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
+from router.control.channel import Channel
+from router.control.datagrams import DatagramChannel
+from router.control.hearing import Hearing
+from router.control.ledger import ticket_of
+from router.control.messages import Member
+from router.control.sharing import Sharing
 from router.fleet.build import build_fleet
+from router.fleet.journal import keep_journals
 from router.fleet.prober import HealthChange, Prober
 from router.fleet.replicas import Fleet, Replica
 from router.fleet.scraper import Scraper
@@ -26,6 +35,7 @@ from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
 from router.serving.front import FrontEnd
 from router.serving.head import Budget
+from router.serving.seat import Seat
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
@@ -34,12 +44,20 @@ _LOAD_FRESH_S = 5.0
 class Router:
     """One router: its parts, and their start and end. Make it inside the event loop that it will run on.
 
-    Raises `OSError` if the access log cannot be opened.
+    `seat` makes it one of several workers: it shares with the others, and another process reads the replicas'
+    metrics for all of them (see `router.overview`). Raises `OSError` if the access log cannot be opened.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, seat: Seat | None = None) -> None:
         self.config = config
+        self.seat = seat
         self.fleet = build_fleet(config, Random())
+        member = _alone() if seat is None else seat.member
+        self.sharing = _share(config, member, seat)
+        if self.sharing is not None:
+            self.hearing = Hearing(self.current_fleet, self.sharing)
+        publish = None if self.sharing is None else self.sharing.publish
+        keep_journals(self.fleet, _tickets(member), publish)
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(
@@ -82,7 +100,10 @@ class Router:
     async def start(self) -> None:
         watched = watched_in(self.config, self.fleet)
         self.prober.follow(watched)
-        self.scraper.follow(watched)
+        if self.seat is None:
+            self.scraper.follow(watched)
+        if self.sharing is not None:
+            await self.sharing.start()
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -98,6 +119,8 @@ class Router:
         await self.scraper.close()
         self.front_end.close()
         self.watch.close()
+        if self.sharing is not None:
+            await self.sharing.close()
         self.upstreams.close()
         if self.access_log is not None:
             await self.access_log.close()
@@ -147,6 +170,27 @@ class AsgiApp:
         await receive()
         await router.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _share(config: Config, member: Member, seat: Seat | None) -> Sharing | None:
+    """None where nobody is there to share with."""
+    channels: list[Channel] = []
+    if seat is not None:
+        channels.append(DatagramChannel(seat.folder, member))
+    if config.redis is not None:
+        from router.control.redis_channel import RedisChannel
+
+        channels.append(RedisChannel(config.redis.url, member))
+    return Sharing(member, channels) if channels else None
+
+
+def _alone() -> Member:
+    """A router of one process; who it is must only be unlike all others."""
+    return Member(Random().getrandbits(32), Random().getrandbits(16), Random().getrandbits(16))
+
+
+def _tickets(member: Member) -> Iterator[int]:
+    return (ticket_of(member, serial) for serial in count(1))
 
 
 def _limits(config: Config) -> Limits:

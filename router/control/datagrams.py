@@ -43,7 +43,8 @@ class DatagramChannel:
 
     async def start(self, received: Received) -> None:
         """Raises `OSError` if the folder cannot be written in."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.settimeout(0)
         self._socket = sock
         sock.bind(self._own)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._read, sock, received)

@@ -62,6 +62,10 @@ class Ledger:
         self._peers: dict[Member, _Peer] = {}
         self._counts: Counter[Place] = Counter()
 
+    def count(self, place: Place) -> int:
+        """Requests of one version that others have on a replica."""
+        return self._counts[place]
+
     @property
     def members(self) -> tuple[Member, ...]:
         return tuple(self._peers)
@@ -155,8 +159,8 @@ class Ledger:
 
 
 def ticket_of(member: Member, serial: int) -> int:
-    """64 bits: worker, epoch, serial number."""
-    return member.origin << SERIAL_BITS | serial
+    """64 bits: worker, epoch, serial number, which begins anew when it is through."""
+    return member.origin << SERIAL_BITS | serial_of(serial)
 
 
 def serial_of(ticket: int) -> int:

@@ -136,7 +136,12 @@ class Sharing:
         self._offered[model, version] = snapshot
 
     def in_flight_elsewhere(self, replica_id: str) -> int:
+        """Of all versions that this replica serves."""
         return self._ledger.in_flight(replica_id)
+
+    def count_elsewhere(self, place: Place) -> int:
+        """Of one version."""
+        return self._ledger.count(place)
 
     @property
     def peers(self) -> int:

@@ -7,6 +7,7 @@ step, and what a lease took it gives back exactly once.
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
@@ -35,11 +36,13 @@ class Replica:
     """One engine process as one version uses it: its dialect, its health, its load.
 
     `up` is the prober's verdict, `draining` the operator's wish, `load` the last scrape and `load_at`
-    its time (monotonic seconds). `waiting` counts the leases that have no first token yet.
+    its time (monotonic seconds). `in_flight` counts this process's leases and what is there from
+    `elsewhere`: other workers and other routers. `waiting` counts own leases without a first token yet.
     """
 
     __slots__ = (
         "draining",
+        "elsewhere",
         "engine",
         "headers",
         "id",
@@ -68,6 +71,7 @@ class Replica:
         self.offers = engine.offers
         self.meter = OwnMeter()
         self.in_flight = 0
+        self.elsewhere = 0
         self.waiting = 0
         self.up = True
         self.draining = False
@@ -83,6 +87,16 @@ class Replica:
         """It may get requests: not down, not draining, not full."""
         limit = self.identity.max_in_flight
         return self.up and not self.draining and (limit is None or self.in_flight < limit)
+
+    @property
+    def own_in_flight(self) -> int:
+        """Without what others have there."""
+        return self.in_flight - self.elsewhere
+
+    def set_elsewhere(self, count: int) -> None:
+        """Others have so many requests there now."""
+        self.in_flight += count - self.elsewhere
+        self.elsewhere = count
 
     def lease(self) -> "Lease":
         return Lease(self)
@@ -111,21 +125,37 @@ class Lease:
         if not self._open:
             return
         self._open = False
-        self.first_token()
+        if self._waiting:
+            self._waiting = False
+            self.replica.waiting -= 1
         self.replica.in_flight -= 1
         if outcome is not None:
             self.replica.meter.count(outcome)
 
 
-class Pool:
-    """The replicas that serve one version, the policy that chooses among them, the purse of their retries."""
+class Journal(Protocol):
+    """Whoever wants to know what becomes of a pool's leases."""
 
-    __slots__ = ("policy", "replicas", "retries")
+    def lease(self, replica: Replica, request: InferenceRequest, now: float) -> Lease:
+        """Lease it for this request, and follow the lease to its end."""
+        ...
+
+
+class Pool:
+    """The replicas that serve one version, the policy that chooses among them, the purse of their retries.
+
+    `journal` is None where nobody wants to know. `alone`: other routers share these replicas and are not
+    heard now, so counts are this router's only.
+    """
+
+    __slots__ = ("alone", "journal", "policy", "replicas", "retries")
 
     def __init__(self, replicas: Sequence[Replica], policy: Policy, retries: RetryBudget) -> None:
         self.replicas = tuple(replicas)
         self.policy = policy
         self.retries = retries
+        self.journal: Journal | None = None
+        self.alone = False
 
     def lease(self, request: InferenceRequest, now: float, tried: Collection[Replica] = ()) -> Lease:
         """Choose a replica that was not tried and lease it, in one step.
@@ -144,7 +174,9 @@ class Pool:
         ]
         if not candidates:
             raise self._refusal(request)
-        return self.policy.choose(request, candidates, now).lease()
+        replica = self.policy.choose(request, candidates, now)
+        journal = self.journal
+        return replica.lease() if journal is None else journal.lease(replica, request, now)
 
     def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
         wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]

@@ -4,7 +4,7 @@ Labels are names from the configuration and words of closed sets only: whatever 
 never adds a series.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import Metric
@@ -56,6 +56,15 @@ class RouterMetrics(Collector):
         if series is None:
             series = self._begin(event)
         series.count(event)
+
+    @property
+    def series(self) -> Mapping[Key, Series]:
+        """All that was counted."""
+        return self._series
+
+    def replace(self, series: Mapping[Key, Series]) -> None:
+        """Show these counts, which others made."""
+        self._series = dict(series)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._request_metrics()
