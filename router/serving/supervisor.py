@@ -26,7 +26,7 @@ STARTS = 5
 LONGEST_PAUSE_S = 5.0
 SOUND_S = 10.0
 """A process that lived so long was sound: its death is the first again."""
-KILL_AFTER_S = 5.0
+KILL_AFTER_S = 3.0
 """After a second signal, which asks for an end within about a second."""
 
 
