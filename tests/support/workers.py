@@ -49,6 +49,9 @@ class Workers:
                     return
                 await asyncio.sleep(0.02)
 
+    async def until_gone(self, pid: int) -> None:
+        await self.until(lambda: pid not in self.children)
+
     async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():
@@ -70,12 +73,15 @@ class Workers:
     def owner(self, client: RawClient) -> int:
         """Which process has the other end of this connection, once it has been accepted."""
         port = client.writer.get_extra_info("sockname")[1]
-        (inode,) = [
+        inodes = [
             fields[9]
             for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
             if fields[1].endswith(f":{self.port:04X}") and fields[2].endswith(f":{port:04X}")
         ]
-        return next(pid for pid in self.children if f"socket:[{inode}]" in _open_files(pid))
+        for pid in self.children:
+            if any(f"socket:[{inode}]" in _open_files(pid) for inode in inodes):
+                return pid
+        raise LookupError(f"nobody has the connection from port {port}")
 
 
 def _open_files(pid: int) -> set[str]:
