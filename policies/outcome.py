@@ -7,6 +7,12 @@ from typing import NamedTuple
 class Ending(enum.Enum):
     """What became of an attempt. Only `FAILED` and `TIMED_OUT` are held against the replica."""
 
+    word: str
+
+    def __init__(self, word: str) -> None:
+        # Enum's own `value` is a Python function.
+        self.word = word
+
     COMPLETED = "completed"
     CLIENT_LEFT = "client_left"
     CLIENT_ERROR = "client_error"

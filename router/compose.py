@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from itertools import count
 from random import Random
 from time import monotonic
 
@@ -11,14 +9,9 @@ from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
-from router.control.channel import Channel
-from router.control.datagrams import DatagramChannel
-from router.control.hearing import Hearing
-from router.control.ledger import ticket_of
-from router.control.messages import Member
-from router.control.sharing import Sharing
+from router.control.hearing import Hearing, share
+from router.control.membership import Seat, join, prefix_key
 from router.fleet.build import build_fleet
-from router.fleet.journal import keep_journals
 from router.fleet.prober import HealthChange, Prober
 from router.fleet.replicas import Fleet, Replica
 from router.fleet.scraper import Scraper
@@ -35,7 +28,6 @@ from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
 from router.serving.front import FrontEnd
 from router.serving.head import Budget
-from router.serving.seat import Seat
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
@@ -51,13 +43,11 @@ class Router:
     def __init__(self, config: Config, seat: Seat | None = None) -> None:
         self.config = config
         self.seat = seat
-        self.fleet = build_fleet(config, Random())
-        member = _alone() if seat is None else seat.member
-        self.sharing = _share(config, member, seat)
+        self.fleet = build_fleet(config, Random(), prefix_key(config) if seat is None else seat.prefix_key)
+        self.sharing = join(config, seat)
         if self.sharing is not None:
+            share(self.fleet, self.sharing)
             self.hearing = Hearing(self.current_fleet, self.sharing)
-        publish = None if self.sharing is None else self.sharing.publish
-        keep_journals(self.fleet, _tickets(member), publish)
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(
@@ -85,7 +75,7 @@ class Router:
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper)
+        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper, rules)
         self._housekeeping: asyncio.Task[None] | None = None
 
     def current_fleet(self) -> Fleet:
@@ -170,27 +160,6 @@ class AsgiApp:
         await receive()
         await router.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _share(config: Config, member: Member, seat: Seat | None) -> Sharing | None:
-    """None where nobody is there to share with."""
-    channels: list[Channel] = []
-    if seat is not None:
-        channels.append(DatagramChannel(seat.folder, member))
-    if config.redis is not None:
-        from router.control.redis_channel import RedisChannel
-
-        channels.append(RedisChannel(config.redis.url, member))
-    return Sharing(member, channels) if channels else None
-
-
-def _alone() -> Member:
-    """A router of one process; who it is must only be unlike all others."""
-    return Member(Random().getrandbits(32), Random().getrandbits(16), Random().getrandbits(16))
-
-
-def _tickets(member: Member) -> Iterator[int]:
-    return (ticket_of(member, serial) for serial in count(1))
 
 
 def _limits(config: Config) -> Limits:

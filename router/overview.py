@@ -7,16 +7,17 @@ some engines empty what is read.
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 from random import Random
 from time import monotonic
 
 from msgspec import structs
 
 from router.admin.app import create_admin_app
+from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.desk import Desk
-from router.control.hearing import place_of
+from router.control.hearing import Hearing, place_of
+from router.control.membership import Seat, join
 from router.control.messages import Member, Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
@@ -42,9 +43,15 @@ LEARNING_S = 2.0
 class Overview:
     """Shows the sum of all workers as if it were one router. Make it inside the event loop it will run on."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, seat: Seat) -> None:
         self.config = config
-        self._fleet = build_fleet(config, Random())
+        self._seat = seat
+        self._fleet = build_fleet(config, Random(), seat.prefix_key)
+        # Its policies learn what the workers' learn, so that they can explain what those would choose.
+        self._sharing = join(config, seat)
+        self._hearing = (
+            None if self._sharing is None else Hearing(self.current_fleet, self._sharing, counts=False)
+        )
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
         self._scraper = Scraper(config.scrape, noticed=self._noticed)
         self._desk = Desk(self._greeting, self._keep)
@@ -61,15 +68,22 @@ class Overview:
             dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
         )
         self.admin_app = create_admin_app(
-            self.current_fleet, self.metrics, config.admin, self._scraper, workers=self
+            self.current_fleet,
+            self.metrics,
+            config.admin,
+            self._scraper,
+            RequestRules(max_depth=config.server.max_json_depth),
+            workers=self,
         )
 
     def current_fleet(self) -> Fleet:
         return self._fleet
 
-    async def start(self, folder: Path) -> None:
-        """Raises `OSError` if the folder cannot be used."""
-        await self._desk.start(folder)
+    async def start(self) -> None:
+        """Raises `OSError` if the folder of its seat cannot be used."""
+        await self._desk.start(self._seat.folder)
+        if self._sharing is not None:
+            await self._sharing.start()
         self._scraper.follow(watched_in(self.config, self._fleet))
         self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
 
@@ -78,6 +92,8 @@ class Overview:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._scraper.close()
+        if self._sharing is not None:
+            await self._sharing.close()
         await self._desk.close()
 
     # ---- for the admin listener ----
@@ -110,7 +126,10 @@ class Overview:
         """Up is what all workers find up: one that some do not use is not all right."""
         was_up = replica.up
         replica.up = all(report.up for report in now)
-        replica.in_flight = sum(report.in_flight for report in now)
+        own = sum(report.in_flight for report in now)
+        known = 0 if self._sharing is None else self._sharing.count_elsewhere(place_of(replica))
+        replica.elsewhere = max(0, known - own)
+        replica.in_flight = own + replica.elsewhere
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
         if replica.up and not was_up:

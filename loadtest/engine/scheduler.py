@@ -8,7 +8,7 @@ and computed again later.
 
 from bisect import insort
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from loadtest.engine.kv_cache import KvCache
 from loadtest.engine.latency import StepLoad
@@ -48,6 +48,7 @@ class Counters:
     prefix_hit_tokens: int = 0
     prompt_tokens: int = 0
     computed_prompt_tokens: int = 0
+    loaded_tokens: int = 0
     generation_tokens: int = 0
     blocks_reused: int = 0
     blocks_missed: int = 0
@@ -58,12 +59,21 @@ class Counters:
     )
 
 
+class Connector(Protocol):
+    """A tier behind the cache, as vLLM's KV connectors are: what it holds is loaded, not computed."""
+
+    def loaded(self, sequence: Sequence, known: int) -> int:
+        """Tokens that it adds to the first `known` ones of a sequence, which is about to start."""
+        ...
+
+
 class Scheduler:
     """The waiting queue, the running batch, and the blocks they hold."""
 
-    def __init__(self, limits: SchedulerLimits, cache: KvCache) -> None:
+    def __init__(self, limits: SchedulerLimits, cache: KvCache, connector: Connector | None = None) -> None:
         self.limits = limits
         self.cache = cache
+        self.connector = connector
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.counters = Counters()
@@ -100,7 +110,7 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, length: int) -> int:
         """Grow a running sequence, preempting from the batch's tail until it fits; how many were."""
         preempted = 0
-        while not self._grow(sequence, length):
+        while not self.grow(sequence, length):
             victim = self.running.pop()
             self._preempt(victim)
             preempted += 1
@@ -129,11 +139,14 @@ class Scheduler:
         """Take what the cache knows of it and room for its first chunk, or nothing at all."""
         found = self._found(sequence)
         known = len(found) * self.cache.block_size
+        loaded = 0 if self.connector is None else self.connector.loaded(sequence, known)
+        known += loaded
         length = sequence.longest if self.limits.reserve_output else min(len(sequence.tokens), known + budget)
         wanted = self._blocks_for(length) - len(found)
         if wanted + self.cache.idle(found) > self.cache.free:
             return False
         self.cache.hold(found)
+        self.counters.loaded_tokens += loaded
         sequence.blocks = found + (self.cache.take(wanted) or [])
         sequence.computed = known
         sequence.published = len(found)
@@ -234,7 +247,8 @@ class Scheduler:
         sequence.blocks = []
         sequence.published = 0
 
-    def _grow(self, sequence: Sequence, length: int) -> bool:
+    def grow(self, sequence: Sequence, length: int) -> bool:
+        """Hold blocks for so many of its tokens; False, and nothing changed, if there are too few."""
         wanted = self._blocks_for(length) - len(sequence.blocks)
         if wanted <= 0:
             return True

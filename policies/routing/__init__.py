@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from policies.routing.expected_latency import ExpectedLatency
 from policies.routing.least_requests import LeastRequests
 from policies.routing.power_of_two import PowerOfTwo
 from policies.routing.random_choice import RandomChoice
@@ -17,6 +18,7 @@ POLICIES: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "least_requests": LeastRequests,
         "power_of_two": PowerOfTwo,
         "session_affinity": SessionAffinity,
+        "expected_latency": ExpectedLatency,
     }
 )
 """Kind to class: built as `POLICIES[kind](POLICIES[kind].Options(...), random)`, see `policy.Policy`."""

@@ -20,6 +20,8 @@ class Prompt(NamedTuple):
     blocks: Sequence[int]
     tokens: int
     block_tokens: float
+    exact: bool = False
+    """The length is known, not estimated from a text."""
 
 
 class Dispatched(NamedTuple):

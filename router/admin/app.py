@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from router.admin.access import AdminAccess
+from router.admin.explain import explained
 from router.admin.page import Page
 from router.admin.views import (
     ConfigView,
@@ -33,6 +34,7 @@ from router.admin.views import (
     replica_views,
 )
 from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, TurnoutError
+from router.api.openai import RequestRules
 from router.config.model import AdminConfig
 from router.fleet.replicas import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
@@ -59,9 +61,15 @@ class AdminApi:
     """The handlers. `fleet` gives the fleet in force, `reports` is what the scraper knows."""
 
     def __init__(
-        self, fleet: Callable[[], Fleet], metrics: RouterMetrics, reports: Reports, workers: Workers | None
+        self,
+        fleet: Callable[[], Fleet],
+        metrics: RouterMetrics,
+        reports: Reports,
+        rules: RequestRules,
+        workers: Workers | None,
     ) -> None:
         self._fleet = fleet
+        self._rules = rules
         self._metrics = metrics
         self._reports = reports
         self._workers = workers
@@ -101,6 +109,14 @@ class AdminApi:
         await self._refresh()
         return _json(ModelsView(model_views(self._fleet())))
 
+    async def explain(self, request: Request) -> Response:
+        """`DecisionView` of an inference request in the body: where it would go now. Nothing is sent."""
+        await self._refresh()
+        try:
+            return _json(explained(self._fleet(), await request.body(), self._rules))
+        except TurnoutError as error:
+            return refusal(error)
+
     async def drain(self, request: Request) -> Response:
         """No new requests to this replica in any version; those it has go on. `ReplicasView` of it."""
         return self._set_draining(request, draining=True)
@@ -131,19 +147,21 @@ def create_admin_app(
     metrics: RouterMetrics,
     config: AdminConfig,
     reports: Reports,
+    rules: RequestRules,
     workers: Workers | None = None,
 ) -> Starlette:
     """The whole admin surface. Without `[admin] token` only loopback clients are served.
 
     `workers` is None where this process is the whole router.
     """
-    api = AdminApi(fleet, metrics, reports, workers)
+    api = AdminApi(fleet, metrics, reports, rules, workers)
     routes = [
         Route("/", Page().show),
         Route("/metrics", api.metrics),
         Route("/api/status", api.status),
         Route("/api/models", api.models),
         Route("/api/replicas", api.replicas),
+        Route("/api/explain", api.explain, methods=["POST"]),
         # An id may hold slashes.
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
         Route("/api/replicas/{replica:path}/undrain", api.undrain, methods=["POST"]),

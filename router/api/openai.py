@@ -16,6 +16,7 @@ from router.engines.engine import Need
 
 T = TypeVar("T")
 
+_JSON = "application/json"
 MAX_NAME = 512
 """Longest model name or session id that is looked at, characters."""
 
@@ -33,7 +34,7 @@ _BASE_NEEDS: Mapping[Endpoint, frozenset[Need]] = {
 }
 _STREAMING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 _REQUIRED = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt", Endpoint.MESSAGES: "messages"}
-_TOKEN_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_TOKEN_LIMITS = dict.fromkeys(("max_completion_tokens", "max_tokens", "max_output_tokens"))
 _SESSION_MEMBERS = dict.fromkeys(("session_id", "conversation", "prompt_cache_key", "user"))
 
 
@@ -54,8 +55,9 @@ class RequestRules:
 
 def require_json(headers: Mapping[str, str]) -> None:
     """Raises `UnsupportedMediaType` unless the body is declared as plain JSON."""
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    given = headers.get("content-type", "")
+    media_type = given if given == _JSON else given.partition(";")[0].strip().lower()
+    if media_type != _JSON:
         said = f"not {media_type!r}" if media_type else "but there is none"
         raise UnsupportedMediaType(f"send the header 'content-type: application/json', {said}")
     if headers.get("content-encoding", "identity") != "identity":
@@ -150,8 +152,10 @@ def read_count(members: Members, name: str) -> int | None:
 
 
 def _max_tokens(members: Members) -> int | None:
+    if _TOKEN_LIMITS.keys().isdisjoint(members):
+        return None
     values = [read_count(members, name) for name in _TOKEN_LIMITS if name in members]
-    return max((value for value in values if value is not None), default=None) if values else None
+    return max((value for value in values if value is not None), default=None)
 
 
 def _wants_usage(members: Members) -> bool:

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from policies.routing.events import Prompt
-
 
 class Endpoint(enum.Enum):
     """The public inference endpoints; the value is the path."""
 
-    # Enum's own is a Python function, and tables of endpoints are looked at many times a request.
+    # Enum's own `__hash__` and `value` are Python functions, and both are asked for many times a request.
     __hash__ = object.__hash__
+    path: str
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
@@ -60,8 +62,3 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     fallback: "InferenceRequest | None" = None
     """The same wish in a form that other engines understand (TGI's `/generate` as a completion)."""
-
-    @property
-    def prompt(self) -> Prompt | None:
-        """For policies that look at prompts; there is none yet."""
-        return None

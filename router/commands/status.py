@@ -4,16 +4,14 @@ import time
 from collections.abc import Callable
 
 import click
-import httpx
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from router.admin.views import ModelView, ReplicaView, StatusView
+from router.commands.admin_client import ADMIN_URL, AdminClient
 
-TIMEOUT_S = 5.0
 REFRESH_S = 1.0
 
 UNKNOWN = Text("–", style="dim")
@@ -24,7 +22,7 @@ Format = Callable[[float], str]
 @click.command()
 @click.option(
     "--admin",
-    default="http://127.0.0.1:8081",
+    default=ADMIN_URL,
     show_default=True,
     envvar="TURNOUT_ADMIN",
     help="The admin listener; also from TURNOUT_ADMIN.",
@@ -42,69 +40,39 @@ def status(admin: str, token: str | None, watch: bool, as_json: bool) -> None:
       turnout status --watch
       turnout status --admin http://10.0.0.5:8081 --json
     """
-    source = Source(admin, token)
-    first = source.read()
+    client = AdminClient(admin, token)
+    first = _read(client)
     if as_json:
         click.echo(first)
         while watch:
             time.sleep(REFRESH_S)
-            click.echo(source.read())
+            click.echo(_read(client))
         return
     # A pipe has no width of its own: wide enough for every column.
     console = Console(width=None if Console().is_terminal else 170, highlight=False)
     if watch:
-        _watch(console, source, first)
+        _watch(console, client, first)
     else:
-        console.print(rendered(source.decode(first)))
+        console.print(rendered(client.decode(first, StatusView)))
 
 
-class Source:
-    """The admin listener. Everything that can go wrong with it is one line and exit code 1."""
-
-    def __init__(self, admin: str, token: str | None) -> None:
-        self._admin = admin.rstrip("/")
-        headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT_S, trust_env=False)
-
-    def read(self) -> str:
-        """The document as it came. Raises `click.ClickException`."""
-        try:
-            answer = self._client.get(f"{self._admin}/api/status")
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise click.ClickException(f"no answer from {self._admin}: {error}") from error
-        if answer.status_code == 401:
-            raise click.ClickException(
-                f"{self._admin} asks for its token: --token or TURNOUT_ADMIN_TOKEN, and the right one"
-            )
-        if answer.status_code != 200:
-            raise click.ClickException(f"{self._admin} answered {answer.status_code}{_message(answer)}")
-        self.decode(answer.text)
-        return answer.text
-
-    def decode(self, document: str) -> StatusView:
-        try:
-            return msgspec.json.decode(document, type=StatusView)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise click.ClickException(f"{self._admin} is no Turnout admin listener: {error}") from error
+def _read(client: AdminClient) -> str:
+    """The document as it came, once it is known to be one."""
+    document = client.get("/api/status")
+    client.decode(document, StatusView)
+    return document
 
 
-def _message(answer: httpx.Response) -> str:
-    try:
-        return f": {answer.json()['error']['message']}"
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _watch(console: Console, source: Source, document: str) -> None:
+def _watch(console: Console, client: AdminClient, document: str) -> None:
     """Refresh until interrupted; a listener that stops answering is said so and asked again."""
-    shown = rendered(source.decode(document))
+    shown = rendered(client.decode(document, StatusView))
     with Live(shown, console=console, screen=console.is_terminal, auto_refresh=False) as live:
         try:
             while True:
                 live.update(shown, refresh=True)
                 time.sleep(REFRESH_S)
                 try:
-                    shown = rendered(source.decode(source.read()))
+                    shown = rendered(client.decode(_read(client), StatusView))
                 except click.ClickException as error:
                     shown = Text(error.format_message(), style="red")
         except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from router.config.secret import Secret
 EngineName = Literal["vllm", "tgi", "trtllm", "triton"]
 SplitBy = Literal["session", "user", "api_key", "request"]
 
-DEFAULT_POLICY = "least_requests"
+DEFAULT_POLICY = "expected_latency"
 """What a model without `policy` uses: needs nothing learned or tuned, until there is `expected_latency`."""
 
 

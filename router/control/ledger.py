@@ -168,7 +168,7 @@ def serial_of(ticket: int) -> int:
 
 
 def wire_prompt(prompt: Prompt) -> WirePrompt:
-    return WirePrompt(list(prompt.blocks), prompt.tokens, prompt.block_tokens)
+    return WirePrompt(prompt.blocks, *prompt[1:])
 
 
 def wire_answer(prompt: Prompt | None, answer: Prompt) -> WireAnswer:
@@ -179,19 +179,19 @@ def wire_answer(prompt: Prompt | None, answer: Prompt) -> WireAnswer:
         if one != other:
             break
         alike += 1
-    return WireAnswer(alike, list(answer.blocks[alike:]), answer.tokens, answer.block_tokens)
+    return WireAnswer(alike, answer.blocks[alike:], *answer[1:])
 
 
 def _answer(prompt: Prompt | None, wire: WireAnswer) -> Prompt | None:
     """None if the prompt's hashes, which it goes on from, were lost."""
-    before = [] if prompt is None else list(prompt.blocks[: wire.alike])
+    before = () if prompt is None else tuple(prompt.blocks[: wire.alike])
     if len(before) < wire.alike:
         return None
-    return Prompt([*before, *wire.blocks], wire.tokens, wire.block_tokens)
+    return Prompt((*before, *wire.blocks), wire.tokens, wire.block_tokens, wire.exact)
 
 
 def _prompt(wire: WirePrompt) -> Prompt:
-    return Prompt(wire.blocks, wire.tokens, wire.block_tokens)
+    return Prompt(tuple(wire.blocks), wire.tokens, wire.block_tokens, wire.exact)
 
 
 def _told(place: Place, event: Shared) -> Told:

@@ -41,6 +41,7 @@ class WirePrompt(msgspec.Struct, array_like=True, frozen=True, gc=False):
     blocks: Sequence[int]
     tokens: int
     block_tokens: float
+    exact: bool
 
 
 class WireAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -50,6 +51,7 @@ class WireAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     blocks: Sequence[int]
     tokens: int
     block_tokens: float
+    exact: bool
 
 
 class WireOutcome(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -83,6 +83,10 @@ class OpenAIStream:
     def feed(self, data: bytes) -> bytes:
         form = self._form
         if form is not None and not self._splitter.carry:
+            out = form.pass_on(data)
+            if out is not None and self.pieces < self._most_pieces:
+                self.pieces += 1
+                return out
             count = form.count(data)
             if count and self.pieces + count <= self._most_pieces:
                 self.pieces += count

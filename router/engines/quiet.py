@@ -5,16 +5,18 @@ way (decoded, judged, encoded), the others are recognised and translated with a 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 # What may stand between the quotes of a JSON string (RFC 8259, section 7).
 _STRING_BODY: Final = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
+# Every byte that may stand in a string as it is becomes a letter: `isalpha` then says whether all are such.
+_PLAIN: Final = bytes(byte if byte < 0x20 or byte in b'"\\' else 0x61 for byte in range(256))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class QuietForm:
     """Heads end with the quote that opens the text, tails begin with the one that closes it.
 
@@ -26,6 +28,22 @@ class QuietForm:
     tail: bytes
     head_out: bytes
     tail_out: bytes
+    begin: int = field(init=False)
+    end: int = field(init=False)
+    same: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin, self.end = len(self.head), len(self.tail)
+        self.same = self.head == self.head_out and self.tail == self.tail_out
+
+    def pass_on(self, data: bytes) -> bytes | None:
+        """One quiet frame of plain text, as nearly all are, to the client's; None for anything else."""
+        if not (data.startswith(self.head) and data.endswith(self.tail)):
+            return None
+        text = data[self.begin : -self.end]
+        if not text.translate(_PLAIN).isalpha():
+            return None
+        return data if self.same else self.head_out + text + self.tail_out
 
     def count(self, data: bytes) -> int:
         """How many frames `data` is made of, if all of them are quiet and none is cut; else 0."""

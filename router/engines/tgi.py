@@ -33,7 +33,7 @@ class Tgi:
     })  # fmt: skip
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
-        path, body = request.endpoint.value, request.body
+        path, body = request.endpoint.path, request.body
         if request.endpoint is Endpoint.CHAT:
             body = chat_body(request, self.target.served_name)
         elif request.endpoint is Endpoint.COMPLETIONS:

@@ -60,7 +60,7 @@ class Trtllm:
             if not value_of(request, "logprobs"):
                 dropped.add("top_logprobs")  # refused without `logprobs`, even as 0
         body = with_changes(request, changes, dropped - changes.keys())
-        return UpstreamRequest(request.endpoint.value, body, streams(request))
+        return UpstreamRequest(request.endpoint.path, body, streams(request))
 
     def open_stream(self, request: InferenceRequest) -> StreamReader:
         if request.endpoint in NAMED_EVENTS:

@@ -25,7 +25,7 @@ class Vllm:
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
         changes = model_changes(request, self.target.served_name) | usage_changes(request)
-        return UpstreamRequest(request.endpoint.value, with_changes(request, changes), streams(request))
+        return UpstreamRequest(request.endpoint.path, with_changes(request, changes), streams(request))
 
     def open_stream(self, request: InferenceRequest) -> StreamReader:
         if request.endpoint in NAMED_EVENTS:

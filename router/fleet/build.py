@@ -9,11 +9,12 @@ from policies.routing.policy import Policy
 from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
+from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
 
 
-def build_fleet(config: Config, random: Random) -> Fleet:
-    """Everything that `config.models` describes."""
+def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
+    """Everything that `config.models` describes. `prefix_key` keys the hashes of prompts."""
     routes: dict[str, Route] = {}
     names: dict[str, str] = {}
     replicas: list[Replica] = []
@@ -21,8 +22,10 @@ def build_fleet(config: Config, random: Random) -> Fleet:
         pools = {
             version: Pool(
                 [_replica(replica, settings, name, version) for replica in settings.replicas],
-                _policy(config.policy_of(model), random),
+                make_policy(config.policy_of(model), random),
                 RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
+                PromptHasher(prefix_key, name, version),
+                model.policy,
             )
             for version, settings in model.versions.items()
         }
@@ -64,7 +67,8 @@ def _replica(config: ReplicaConfig, settings: VersionConfig, model: str, version
     return Replica(identity, ENGINES[config.engine](target))
 
 
-def _policy(config: PolicyConfig, random: Random) -> Policy:
+def make_policy(config: PolicyConfig, random: Random) -> Policy:
+    """The policy that a table, or a kind with its defaults, describes."""
     kind = POLICIES[config.kind]
     policy: Policy = kind(kind.Options(**config.options), random)
     return policy

@@ -5,17 +5,21 @@ step, and what a lease took it gives back exactly once.
 """
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import count
+from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
-from policies.routing.policy import Policy
+from policies.routing.events import Dispatched, Done, FirstToken
+from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
 from router.engines.engine import Engine, ReplicaLoad
+from router.fleet.facts import Facts
 from router.fleet.own_measurements import OwnMeter
+from router.fleet.prompts import PromptHasher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Replica:
         "in_flight",
         "load",
         "load_at",
+        "max_in_flight",
         "meter",
         "offers",
         "up",
@@ -70,6 +75,7 @@ class Replica:
         self.engine = engine
         self.offers = engine.offers
         self.meter = OwnMeter()
+        self.max_in_flight = inf if identity.max_in_flight is None else identity.max_in_flight
         self.in_flight = 0
         self.elsewhere = 0
         self.waiting = 0
@@ -85,8 +91,7 @@ class Replica:
     @property
     def ready(self) -> bool:
         """It may get requests: not down, not draining, not full."""
-        limit = self.identity.max_in_flight
-        return self.up and not self.draining and (limit is None or self.in_flight < limit)
+        return self.up and not self.draining and self.in_flight < self.max_in_flight
 
     @property
     def own_in_flight(self) -> int:
@@ -114,13 +119,13 @@ class Lease:
         replica.in_flight += 1
         replica.waiting += 1
 
-    def first_token(self) -> None:
+    def first_token(self, now: float) -> None:  # noqa: ARG002
         """The answer has begun: the replica's prefill of this request is over."""
         if self._waiting:
             self._waiting = False
             self.replica.waiting -= 1
 
-    def close(self, outcome: Outcome | None) -> None:
+    def close(self, outcome: Outcome | None, now: float) -> None:  # noqa: ARG002
         """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
         if not self._open:
             return
@@ -133,50 +138,108 @@ class Lease:
             self.replica.meter.count(outcome)
 
 
-class Journal(Protocol):
-    """Whoever wants to know what becomes of a pool's leases."""
+LeaseEvent = Dispatched | FirstToken | Done
+Tell = Callable[[LeaseEvent], None]
 
-    def lease(self, replica: Replica, request: InferenceRequest, now: float) -> Lease:
-        """Lease it for this request, and follow the lease to its end."""
-        ...
+
+class ToldLease(Lease):
+    """A lease of which somebody is told everything: a policy that learns, or who shares the replicas."""
+
+    __slots__ = ("_event", "_tell")
+
+    def __init__(self, replica: Replica, tell: Tell, event: Dispatched) -> None:
+        super().__init__(replica)
+        self._tell = tell
+        self._event = event
+        tell(event)
+
+    def first_token(self, now: float) -> None:
+        if self._waiting:
+            super().first_token(now)
+            self._tell(FirstToken(self.replica.id, self._event.ticket, now))
+
+    def close(self, outcome: Outcome | None, now: float) -> None:
+        if self._open:
+            super().close(outcome, now)
+            self._tell(Done(self.replica.id, self._event.ticket, now, outcome))
 
 
 class Pool:
     """The replicas that serve one version, the policy that chooses among them, the purse of their retries.
 
-    `journal` is None where nobody wants to know. `alone`: other routers share these replicas and are not
-    heard now, so counts are this router's only.
+    `alone`: other routers share these replicas and are not heard now, so all that is known is this router's.
     """
 
-    __slots__ = ("alone", "journal", "policy", "replicas", "retries")
+    __slots__ = ("_tell", "_tickets", "alone", "hasher", "policy", "policy_name", "replicas", "retries")
 
-    def __init__(self, replicas: Sequence[Replica], policy: Policy, retries: RetryBudget) -> None:
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        policy: Policy,
+        retries: RetryBudget,
+        hasher: PromptHasher,
+        policy_name: str = "",
+    ) -> None:
         self.replicas = tuple(replicas)
         self.policy = policy
+        self.policy_name = policy_name
+        """As the configuration calls it."""
         self.retries = retries
-        self.journal: Journal | None = None
+        self.hasher = hasher
         self.alone = False
+        self._tickets: Iterator[int] = count(1)
+        # None where nobody wants to know: leases then cost nothing more.
+        self._tell: Tell | None = policy.observe if policy.learns else None
 
-    def lease(self, request: InferenceRequest, now: float, tried: Collection[Replica] = ()) -> Lease:
+    def share(self, publish: Tell, tickets: Iterator[int]) -> None:
+        """Tell others too of what is leased here. `tickets` are unlike those of all others."""
+        self._tickets = tickets
+        self._tell = _both(self.policy.observe, publish) if self.policy.learns else publish
+
+    def facts(self, request: InferenceRequest) -> Facts:
+        """What the policy may know of a request; one object for all its attempts."""
+        return Facts(request, self.hasher)
+
+    def lease(
+        self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
+    ) -> Lease:
         """Choose a replica that was not tried and lease it, in one step.
 
         Raises `EndpointNotSupported` if no replica of the pool, ready or not, can do what the request
         needs, and `NoHealthyReplica` if those that can are down, draining, full or tried.
         """
+        policy = self.policy
+        replica = policy.choose(facts, self._candidates(request, tried), now)
+        tell = self._tell
+        if tell is None:
+            return Lease(replica)
+        prompt = facts.prompt if policy.learns else None
+        return ToldLease(
+            replica, tell, Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
+        )
+
+    def weigh(
+        self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
+    ) -> Sequence[Weighed]:
+        """How the policy sees the candidates. Raises what `lease` raises."""
+        return self.policy.weigh(facts, self._candidates(request, tried), now)
+
+    def _candidates(self, request: InferenceRequest, tried: Collection[Replica]) -> list[Replica]:
         needs = request.needs
         fallback = request.fallback
         candidates = [
             replica
             for replica in self.replicas
-            if replica.ready
+            # `ready`, spelled out: it is asked of every replica for every request.
+            if replica.up
+            and not replica.draining
+            and replica.in_flight < replica.max_in_flight
             and (needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers))
             and replica not in tried
         ]
         if not candidates:
             raise self._refusal(request)
-        replica = self.policy.choose(request, candidates, now)
-        journal = self.journal
-        return replica.lease() if journal is None else journal.lease(replica, request, now)
+        return candidates
 
     def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
         wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]
@@ -190,6 +253,14 @@ class Pool:
                 f"which none of its engines ({engines}) offers"
             )
         return NoHealthyReplica(f"no replica of {request.model} is ready to answer", retry_after_s=1.0)
+
+
+def _both(one: Tell, other: Tell) -> Tell:
+    def tell(event: LeaseEvent) -> None:
+        one(event)
+        other(event)
+
+    return tell
 
 
 def _size(words: frozenset[str]) -> int:
@@ -223,6 +294,11 @@ class Fleet:
     @property
     def ready(self) -> bool:
         return any(replica.ready for replica in self.replicas)
+
+    @property
+    def pools(self) -> Mapping[tuple[str, str], Pool]:
+        """By model and version, each once."""
+        return {(route.model, route.version): route.pool for route in self.routes.values()}
 
     @property
     def only_model(self) -> str | None:

@@ -44,8 +44,10 @@ class Call:
         "answered",
         "attempts",
         "deadline",
+        "decision",
         "error",
         "exchange",
+        "explains",
         "finish_reason",
         "first_token_at",
         "gap_sum_s",
@@ -69,6 +71,9 @@ class Call:
         self.route: Route | None = None
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
+        self.explains = exchange.headers.get("x-turnout-explain") == "1"
+        self.decision: bytes | None = None
+        """What the client is told of the last choice, if it asked."""
         self.attempts: list[Attempt] = []
         self.tries = 0
         """Attempts begun, the present one included."""
@@ -104,6 +109,8 @@ class Call:
         if self.replica is not None:
             own += self.replica.headers
             own.append((b"x-turnout-attempts", b"%d" % self.tries))
+        if self.decision is not None:
+            own.append((b"x-turnout-decision", self.decision))
         own.append((b"x-turnout-overhead-ms", b"%.2f" % (self.overhead_s(now) * 1000)))
         self.exchange.start(status, own, length)
 

@@ -61,11 +61,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, upstream: Keeper) -> None:
         self._upstream = upstream
+        self._buffer = upstream.buffer
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
+        # What httptools calls with a piece of the body: one a token, so no Python stands in between.
+        self.on_body = self._parts.append
+        self._parser = httptools.HttpResponseParser(self)
         self._head_bytes = 0
         self._repeated = 0
         self._interim = 0
@@ -126,10 +129,10 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, _sizehint: int) -> memoryview:
         # One buffer serves all: it is filled and emptied within one callback. Its size bounds what one
         # read can bring after the client has stopped reading.
-        return self._upstream.buffer
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self._upstream.buffer[:nbytes]
+        data = self._buffer[:nbytes]
         receiver = self._receiver
         if receiver is None:
             # Nobody asked for this: no later request may read it as its answer.
@@ -138,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.silent = False
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -154,10 +157,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._in_head and self._head_bytes > self._upstream.max_head_bytes:
             self._break(UpstreamProtocol("the replica's response head is too large"))
             return
-        if self._parts and self._receiver is receiver:
-            parts = self._parts
-            self._parts = []
-            receiver.data(parts[0] if len(parts) == 1 else b"".join(parts))
+        parts = self._parts
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            if self._receiver is receiver:
+                receiver.data(body)
         if self._complete:
             self._answered(receiver)
 
@@ -204,9 +209,6 @@ class Connection(asyncio.BufferedProtocol):
         self._until_close = not framings
         if self._receiver is not None:
             self._receiver.head(status, headers)
-
-    def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
 
     def on_message_complete(self) -> None:
         if self._in_head:

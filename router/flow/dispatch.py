@@ -12,6 +12,7 @@ from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
+from router.fleet.decision import decision, header_of
 from router.fleet.replicas import Lease, Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
@@ -41,10 +42,13 @@ class Dispatcher:
         retries = route.pool.retries
         retries.earn()
         tried: list[Replica] = []
+        facts = route.pool.facts(request)
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:
-                lease = route.pool.lease(request, monotonic(), tried)
+                if call.explains:
+                    call.decision = header_of(decision(route, request, facts, tried))
+                lease = route.pool.lease(request, facts, monotonic(), tried)
             except NoHealthyReplica:
                 if last is not None:
                     raise last.error from None
@@ -81,10 +85,10 @@ class Dispatcher:
 
     def _close(self, call: Call, lease: Lease, relay: Relay | None, before: Failure | None) -> None:
         if relay is None:
-            lease.close(None)
+            lease.close(None, monotonic())
             return
         outcome = relay.outcome()
-        lease.close(outcome)
+        lease.close(outcome, outcome.ended_at)
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)
@@ -151,7 +155,7 @@ def _record(lease: Lease, relay: Relay, before: Failure | None) -> Attempt:
     return Attempt(
         replica=lease.replica.id,
         reason="first" if before is None else before.error.code,
-        ending=relay.ending.value,
+        ending=relay.ending.word,
         wait_s=until - relay.sent_at if relay.sent_at else 0.0,
     )
 

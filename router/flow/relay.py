@@ -228,7 +228,7 @@ class Relay(ABC):
         """The replica has proven itself: what comes now goes to the client."""
         self.decided_at = now
         self.call.waited_s += now - self.sent_at
-        self.lease.first_token()
+        self.lease.first_token(now)
 
 
 def is_utf8(data: bytes) -> bool:

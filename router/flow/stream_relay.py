@@ -21,19 +21,30 @@ _TRAILER_S = 1.0
 class StreamRelay(Relay):
     """A stream, frame by frame."""
 
-    __slots__ = ("_delivered", "_exchange", "_gap_sum_s", "_gaps", "_last_at", "_reader")
+    __slots__ = (
+        "_between_tokens_s",
+        "_delivered",
+        "_exchange",
+        "_gap_sum_s",
+        "_gaps",
+        "_last_at",
+        "_latest",
+        "_reader",
+    )
 
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch, reader: StreamReader) -> None:
         super().__init__(call, lease, limits, watch)
         self._reader = reader
         self._exchange = call.exchange
+        self._between_tokens_s = limits.between_tokens_s
+        self._latest = call.deadline
         self._delivered = False
         self._last_at = 0.0
         self._gaps = [0] * (len(GAP_BOUNDS_S) + 1)
         self._gap_sum_s = 0.0
 
     def launch(self, connection: Connection, request: bytes) -> None:
-        self.deadline = min(monotonic() + self.limits.first_token_s, self.call.deadline)
+        self.deadline = min(monotonic() + self.limits.first_token_s, self._latest)
         super().launch(connection, request)
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -46,12 +57,12 @@ class StreamRelay(Relay):
     def pause(self) -> None:
         """While the client does not read, silence is not the replica's."""
         super().pause()
-        self.deadline = self.call.deadline
+        self.deadline = self._latest
 
     def resume(self) -> None:
         super().resume()
         self._last_at = now = monotonic()
-        self.deadline = min(now + self.limits.between_tokens_s, self.call.deadline)
+        self.deadline = min(now + self._between_tokens_s, self._latest)
 
     def take(self, data: bytes) -> None:
         if self._over:
@@ -110,7 +121,7 @@ class StreamRelay(Relay):
 
     def _forward(self, frames: bytes, *, has_tokens: bool) -> bool:
         """Give the client these frames; False, and a failure, where they cannot be given."""
-        if not is_utf8(frames):
+        if not (frames.isascii() or is_utf8(frames)):
             self.fail(NOT_UTF8)
             return False
         now = monotonic()
@@ -123,7 +134,8 @@ class StreamRelay(Relay):
             self._gap_sum_s += gap_s
             self._gaps[bisect_right(GAP_BOUNDS_S, gap_s)] += 1
         self._last_at = now
-        self.deadline = min(now + self.limits.between_tokens_s, self.call.deadline)
+        silent_from = now + self._between_tokens_s
+        self.deadline = min(self._latest, silent_from)
         self._exchange.write(frames)
         return True
 

@@ -92,7 +92,10 @@ class Series(msgspec.Struct):
             self.attempts.count(attempt.reason)
         self.duration.observe(event.duration_s)
         self.overhead.observe(event.overhead_s)
-        self.queue_wait.observe(event.queue_wait_s)
+        if event.queue_wait_s:
+            self.queue_wait.observe(event.queue_wait_s)
+        else:
+            self.queue_wait.counts[0] += 1
         if event.time_to_first_token_s is not None:
             self.time_to_first_token.observe(event.time_to_first_token_s)
         if event.gaps:

@@ -59,7 +59,7 @@ class HttpConnection(asyncio.Protocol):
         self._writing_paused = False
         self._closing = False
         self._lingers = False
-        self._written = 0
+        self._answered_bytes = 0
         self._taken = 0
         # When the client has been too slow, monotonic seconds.
         self._deadline = float("inf")
@@ -69,6 +69,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         self._host.opened(self)
         self._deadline = monotonic() + self._budget.head_timeout_s
 
@@ -138,7 +139,7 @@ class HttpConnection(asyncio.Protocol):
         self._closing = True
         if self._transport is None or self._exchange is not None or self._head is not None or self._buffer:
             return
-        if self._written:
+        if self._answered_bytes:
             self._transport.close()
         else:
             self._deadline = min(self._deadline, monotonic() + FIRST_REQUEST_S)
@@ -217,18 +218,15 @@ class HttpConnection(asyncio.Protocol):
 
     # ---- writing, for the exchange ----
 
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._written += len(data)
-            self._transport.write(data)
-
     @property
     def closes(self) -> bool:
         return self._closing
 
     def finished(self) -> None:
         """The exchange is answered: the next request, or the end."""
-        self._exchange = None
+        if self._exchange is not None:
+            self._answered_bytes += self._exchange.wire_bytes
+            self._exchange = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -254,7 +252,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _await_reader(self) -> None:
         """Give the client `write_stall_s` to take something of what it has been sent."""
-        self._taken = self._written - untaken_bytes(self._transport)
+        self._taken = self._written_bytes - untaken_bytes(self._transport)
         self._deadline = monotonic() + self._budget.write_stall_s
 
     def _reads_on(self) -> bool:
@@ -262,7 +260,11 @@ class HttpConnection(asyncio.Protocol):
         if not (self._writing_paused or self._closing):
             return False
         untaken = untaken_bytes(self._transport)
-        return untaken > 0 and self._written - untaken > self._taken
+        return untaken > 0 and self._written_bytes - untaken > self._taken
+
+    @property
+    def _written_bytes(self) -> int:
+        return self._answered_bytes + (0 if self._exchange is None else self._exchange.wire_bytes)
 
     def _reject(self, error: TurnoutError) -> None:
         """A message that cannot be framed, or is refused unread: one answer, and the connection ends."""

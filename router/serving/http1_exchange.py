@@ -25,7 +25,11 @@ class Wire(Protocol):
         """Whether the connection ends after this answer."""
         ...
 
-    def write(self, data: bytes) -> None: ...
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """What takes bytes: the transport's own method, for an answer calls it once a token."""
+        ...
+
     def finished(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -39,6 +43,7 @@ class Http1Exchange:
         "_http_1_0",
         "_pending",
         "_wire",
+        "_write",
         "body",
         "bytes_out",
         "disconnected",
@@ -49,10 +54,12 @@ class Http1Exchange:
         "on_resume",
         "path",
         "received_at",
+        "wire_bytes",
     )
 
     def __init__(self, wire: Wire, head: Head, body: bytes, date_line: Callable[[], bytes]) -> None:
         self._wire = wire
+        self._write = wire.write
         self._date_line = date_line
         self._pending = b""
         self._chunked = False
@@ -63,6 +70,8 @@ class Http1Exchange:
         self.body = body
         self.received_at = monotonic()
         self.bytes_out = 0
+        self.wire_bytes = 0
+        """Like `bytes_out`, but head and framing included."""
         self.disconnected = False
         self.on_disconnect: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
@@ -86,18 +95,20 @@ class Http1Exchange:
             return
         self.bytes_out += len(data)
         if self._chunked:
-            data = b"%b%x\r\n%b\r\n" % (self._pending, len(data), data)
-        elif self._pending:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._pending:
             data = self._pending + data
-        self._pending = b""
-        self._wire.write(data)
+            self._pending = b""
+        self.wire_bytes += len(data)
+        self._write(data)
 
     def finish(self) -> None:
         if self.disconnected:
             return
         rest = self._pending + b"0\r\n\r\n" if self._chunked else self._pending
         if rest:
-            self._wire.write(rest)
+            self.wire_bytes += len(rest)
+            self._write(rest)
         self._wire.finished()
 
     def abort(self) -> None:

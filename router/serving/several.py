@@ -9,12 +9,12 @@ import uvloop
 
 from router.compose import Router
 from router.config.model import Config
+from router.control.membership import Seat, prefix_key
 from router.control.messages import Member
 from router.overview import Overview
 from router.serving.children import Post
 from router.serving.garbage import spare_what_is_loaded
 from router.serving.listeners import exclusive, reserve, url_of
-from router.serving.seat import Seat
 from router.serving.supervisor import OVERVIEW, Supervisor
 from router.serving.worker import run_overview, run_worker
 
@@ -26,25 +26,26 @@ def serve_workers(config: Config, announce: Callable[[str, str], None]) -> int:
     """
     public = reserve(config.server.host, config.server.port)
     admin = exclusive(config.admin.host, config.admin.port)
+    key = prefix_key(config)
     router_id = SystemRandom().getrandbits(32)
     with tempfile.TemporaryDirectory(prefix="turnout-") as name:
         folder = Path(name)
 
-        async def overview(post: Post) -> int:
-            made = Overview(config)
+        async def overview(post: Post, seat: Seat) -> int:
+            made = Overview(config, seat)
             spare_what_is_loaded()
-            return await run_overview(made, folder, post, admin)
+            return await run_overview(made, post, admin)
 
-        async def worker(post: Post) -> int:
-            member = Member(router_id, (router_id + post.number) & 0xFFFF, post.epoch)
-            seat = Seat(post.number, member, folder)
+        async def worker(post: Post, seat: Seat) -> int:
             router = Router(config, seat)
             spare_what_is_loaded()
             return await run_worker(router, seat, post, public)
 
         def run(post: Post) -> int:
+            member = Member(router_id, (router_id + post.number) & 0xFFFF, post.epoch)
+            seat = Seat(post.number, member, folder, key)
             try:
-                return uvloop.run(overview(post) if post.number == OVERVIEW else worker(post))
+                return uvloop.run((overview if post.number == OVERVIEW else worker)(post, seat))
             except OSError as error:
                 post.say(str(error))
                 return 1

@@ -11,13 +11,13 @@ from pathlib import Path
 from router.compose import Router
 from router.control.hearing import place_of
 from router.control.line import Line
+from router.control.membership import Seat
 from router.control.messages import Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport
 from router.fleet.replicas import Replica
 from router.overview import Overview
 from router.serving.children import Post
 from router.serving.listeners import beside
-from router.serving.seat import Seat
 from router.serving.server import Process, admin_server, until_started
 
 
@@ -71,7 +71,7 @@ async def run_worker(router: Router, seat: Seat, post: Post, reserved: Sequence[
         await line.close()
 
 
-async def run_overview(overview: Overview, folder: Path, post: Post, sockets: Sequence[socket.socket]) -> int:
+async def run_overview(overview: Overview, post: Post, sockets: Sequence[socket.socket]) -> int:
     """Serve the admin listener until told to stop. Returns the exit code."""
     server = admin_server(overview.admin_app, overview.config.admin)
     loop = asyncio.get_running_loop()
@@ -82,7 +82,7 @@ async def run_overview(overview: Overview, folder: Path, post: Post, sockets: Se
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     _on_orphaned(post, stop)
-    await overview.start(folder)
+    await overview.start()
     serving = asyncio.create_task(server.serve(list(sockets)))
     await until_started([server], [serving])
     post.say_ready()

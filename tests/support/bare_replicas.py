@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from policies.resilience.retry import RetryBudget
+from policies.routing.plain import Plain
+from policies.routing.policy import R
 from router.api.request import InferenceRequest
 from router.engines.engine import Answer, Failure, StreamReader, UpstreamRequest
+from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
 from router.fleet.stations import Station, Watched
 
@@ -27,11 +30,14 @@ class SilentEngine:
         raise AssertionError("no request is sent here")
 
 
-class First:
+class First(Plain):
     """The policy that takes the first candidate."""
 
-    def choose(self, request: object, candidates: Sequence[Replica]) -> Replica:
+    def choose(self, request: object, candidates: Sequence[R], now: float) -> R:
         return candidates[0]
+
+
+HASHER = PromptHasher(b"key", "m", "v1")
 
 
 def replica(
@@ -61,7 +67,7 @@ def fleet(*replicas: Replica) -> Fleet:
         by_version.setdefault((each.identity.model, each.identity.version), []).append(each)
     routes: dict[str, Route] = {}
     for (model, version), members in by_version.items():
-        route = Route(model, version, Pool(members, First(), RetryBudget(0.1, 3)))
+        route = Route(model, version, Pool(members, First(), RetryBudget(0.1, 3), HASHER))
         routes.setdefault(model, route)
         routes[f"{model}@{version}"] = route
     return Fleet(routes, {name: route.model for name, route in routes.items()}, replicas)

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from router.admin.app import create_admin_app
+from router.api.openai import RequestRules
 from router.config.model import AdminConfig, Secret
 from router.fleet.replicas import Fleet, Replica
 from router.observe.gauges import ReplicaGauges
@@ -33,7 +34,7 @@ def admin(current: Fleet, token: str | None = None, client: tuple[str, int] = LO
     metrics = RouterMetrics(
         lambda: current, more=[ReplicaGauges(lambda: current, lambda _: None, lambda: 0.0)]
     )
-    app = create_admin_app(lambda: current, metrics, config, NothingTold())
+    app = create_admin_app(lambda: current, metrics, config, NothingTold(), RequestRules())
     return TestClient(app, base_url="http://127.0.0.1:8081", client=client, raise_server_exceptions=False)
 
 
@@ -135,7 +136,9 @@ def test_a_defect_is_a_500_in_json() -> None:
             raise ValueError("secret detail")
 
     current = fleet(replica())
-    app = create_admin_app(lambda: current, RouterMetrics(lambda: current), AdminConfig(), Broken())
+    app = create_admin_app(
+        lambda: current, RouterMetrics(lambda: current), AdminConfig(), Broken(), RequestRules()
+    )
     client = TestClient(app, base_url="http://127.0.0.1:8081", client=LOCAL, raise_server_exceptions=False)
     answer = client.get("/api/status")
     assert answer.status_code == 500

@@ -85,7 +85,7 @@ def test_a_replica_that_is_known_well() -> None:
     """State, figures, identity and warnings are all there."""
     one = replica("http://a:8000")
     lease = one.lease()
-    one.lease().first_token()
+    one.lease().first_token(0.0)
     one.draining = True
     one.load, one.load_at = ReplicaLoad(kv_block_tokens=16), 100.0
     figures = dataclasses.replace(
@@ -104,7 +104,7 @@ def test_a_replica_that_is_known_well() -> None:
         "engine": "vllm", "engine_version": "0.27.0", "model_ids": ["llama"], "kv_block_tokens": 16.0,
     }  # fmt: skip
     assert view["warnings"] == ["it serves 'llama', not 'x'"]
-    lease.close(None)
+    lease.close(None, 0.0)
 
 
 def test_every_figure_is_shown() -> None:

@@ -24,7 +24,7 @@ from tests.support.sharing import OUTCOME
 
 A, B = Place("m", "v1", "a"), Place("m", "v1", "b")
 ONE, TWO = Member(1, 1, 0), Member(1, 2, 0)
-PROMPT = Prompt([1, 2, 3], 400, 128.0)
+PROMPT = Prompt((1, 2, 3), 400, 128.0)
 
 
 class Book:
@@ -52,7 +52,7 @@ def ended(serial: int, prompt: Prompt | None = None, answer: Prompt | None = Non
 def test_the_life_of_a_request() -> None:
     """Its events come out as they went in, with times of this clock and a ticket that is the sender's alone."""
     book = Book()
-    answer = Prompt([1, 2, 3, 4], 500, 128.0)
+    answer = Prompt((1, 2, 3, 4), 500, 128.0, exact=True)
     told = book.hear(began(7, A, PROMPT), Answered(7, 2.0), ended(7, PROMPT, answer), shift_s=10.0)
     ticket = ticket_of(ONE, 7)
     later = OUTCOME._replace(sent_at=11.0, first_token_at=12.0, ended_at=13.0)
@@ -100,14 +100,14 @@ def test_an_answer_whose_prompt_was_lost_is_left_out() -> None:
     """Half a chain of hashes would be a wrong one."""
     book = Book()
     book.hear(Open({A: [1]}))
-    (told,) = book.hear(ended(1, PROMPT, Prompt([1, 2, 3, 4], 500, 128.0)))
+    (told,) = book.hear(ended(1, PROMPT, Prompt((1, 2, 3, 4), 500, 128.0)))
     assert isinstance(told.event, Done)
     assert told.event.answer is None
     assert told.event.outcome is not None
 
 
-@pytest.mark.parametrize("answer", [[], [1], [1, 2, 3], [1, 9, 9], [9], [1, 2, 3, 4, 5]])
-def test_an_answer_travels_without_what_is_known(answer: list[int]) -> None:
+@pytest.mark.parametrize("answer", [(), (1,), (1, 2, 3), (1, 9, 9), (9,), (1, 2, 3, 4, 5)])
+def test_an_answer_travels_without_what_is_known(answer: tuple[int, ...]) -> None:
     """However it is like its prompt, it arrives whole."""
     book = Book()
     book.hear(began(1, A, PROMPT))

@@ -31,10 +31,10 @@ ME = Member(0xFFFF_FFFF, 0xFFFF, 0xFFFF)
 AT = Place("m", "v1", "http://10.0.0.1:8000")
 HASHES = [0, 1, 2**63, 2**64 - 1]
 EVERY: list[Entry] = [
-    Began(AT, 2**32 - 1, 1.5, True, WirePrompt(HASHES, 512, 128.0)),
+    Began(AT, 2**32 - 1, 1.5, True, WirePrompt(HASHES, 512, 128.0, False)),
     Began(AT, 0, 1.5, False, None),
     Answered(1, 2.5),
-    Ended(1, 3.5, WireOutcome("completed", 1.0, None, 3.0, 1, None, 2), WireAnswer(4, [7], 600, 128.0)),
+    Ended(1, 3.5, WireOutcome("completed", 1.0, None, 3.0, 1, None, 2), WireAnswer(4, [7], 600, 128.0, True)),
     Ended(1, 3.5, None, None),
     Flushed(AT, 0.0),
     Open({AT: [1, 2], Place("m", "v2", "b"): []}),
@@ -85,7 +85,7 @@ def test_damaged_messages(at: int, byte: int) -> None:
 def test_a_request_is_small() -> None:
     """A prompt of 8,000 tokens with 64 hashes: under 700 bytes in all, the rest of its life under 100."""
     codec = Codec()
-    prompt = WirePrompt([2**64 - 1 - number for number in range(64)], 8000, 128.0)
+    prompt = WirePrompt([2**64 - 1 - number for number in range(64)], 8000, 128.0, False)
     assert len(codec.entry(Began(AT, 2**32 - 1, 1.5, True, prompt))) < 700
     rest = [Answered(1, 2.5), Ended(1, 3.5, WireOutcome("completed", 1.0, 2.0, 3.0, 1, 2, 3), None)]
     assert sum(len(codec.entry(each)) for each in rest) < 100

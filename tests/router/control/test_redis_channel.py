@@ -19,7 +19,7 @@ from tests.support.redis_server import RedisServer, redis_server
 from tests.support.scripted_server import until
 from tests.support.sharing import Peer
 
-PROMPT = Prompt([2**64 - 1 - number for number in range(500)], 64_000, 128.0)
+PROMPT = Prompt(tuple(2**64 - 1 - number for number in range(500)), 64_000, 128.0)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.support.loops import run_strictly
 from tests.support.scripted_server import until
 from tests.support.sharing import OUTCOME, Peer, cut, workers
 
-PROMPT = Prompt([2**64 - 1 - number for number in range(500)], 64_000, 128.0)
+PROMPT = Prompt(tuple(2**64 - 1 - number for number in range(500)), 64_000, 128.0)
 
 
 def test_events_reach_all_others(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_events_reach_all_others(tmp_path: Path) -> None:
         async with workers(tmp_path, 3) as (one, two, three):
             ticket = one.dispatch("a", 1.0, PROMPT)
             one.first_token("a", ticket, 2.0)
-            answer = Prompt([*PROMPT.blocks, 7], 64_100, 128.0)
+            answer = Prompt((*PROMPT.blocks, 7), 64_100, 128.0)
             one.done("a", ticket, 3.0, answer)
             one.sharing.publish(Forgotten("b", 4.0), "m", "v1")
             expected = [

@@ -121,7 +121,7 @@ def test_what_is_watched_comes_from_the_configuration() -> None:
         "v2": VersionConfig(served_name="llama", adapter="lora", replicas=(replica,)),
     }
     config = Config(models={"m": ModelConfig(stable="v1", versions=versions)})
-    fleet = build_fleet(config, Random(1))
+    fleet = build_fleet(config, Random(1), b"key")
     found = watched_in(config, fleet)
     assert [each.replica for each in found] == list(fleet.replicas)
     assert [each.served_name for each in found] == ["llama", "lora"]

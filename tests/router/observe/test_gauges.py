@@ -93,7 +93,7 @@ def test_state_is_of_the_moment() -> None:
     assert found["turnout_replica_up"] == {"a": 0}
     assert found["turnout_replica_in_flight"] == {"a": 1}
     assert found["turnout_replica_metrics_age_seconds"] == {"a": 2.5}
-    lease.close(None)
+    lease.close(None, 0.0)
     assert scraped({}, one)["turnout_replica_in_flight"] == {"a": 0}
 
 

@@ -1,7 +1,6 @@
 """What the metrics say, read back the way Prometheus reads them."""
 
 import tracemalloc
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +14,7 @@ from router.observe.events import GAP_BOUNDS_S, Attempt, Finished
 from router.observe.exposition import render
 from router.observe.metrics import ConfigState, RouterMetrics
 from router.observe.series import MAX_WORDS
+from tests.support.bare_replicas import HASHER, First
 
 HISTOGRAMS = {
     "turnout_time_to_first_token_seconds",
@@ -25,13 +25,8 @@ HISTOGRAMS = {
 }
 
 
-class AnyPolicy:
-    def choose(self, request: object, candidates: Any) -> Any:
-        return candidates[0]
-
-
 def fleet(*names: tuple[str, str]) -> Fleet:
-    routes = {f"{m}@{v}": Route(m, v, Pool((), AnyPolicy(), RetryBudget(0.1, 3))) for m, v in names}
+    routes = {f"{m}@{v}": Route(m, v, Pool((), First(), RetryBudget(0.1, 3), HASHER)) for m, v in names}
     return Fleet(routes, {}, ())
 
 

@@ -1,0 +1,306 @@
+"""What one replica has been given and has not given back, and how fast it has been at it.
+
+Kept from events alone, those of other workers included, so it is never older than their way here; an event
+that never comes costs accuracy until its request is too old to be believed.
+"""
+
+from collections import deque
+from math import exp
+from typing import Final
+
+from policies.outcome import Ending
+from policies.routing.cost_model import DecodeModel, Pace, Paces, PrefillModel
+from policies.routing.events import Dispatched, Done, FirstToken
+
+_SAME_STEP_S: Final = 0.0005
+"""First tokens closer than this came out of one engine step."""
+_LEAST_LEFT: Final = 0.1
+"""Share of its prediction that a prefill under way still takes, however long it has."""
+_EXPIRY_FACTOR: Final = 5.0
+_EXPIRY_S: Final = 60.0
+_RELEASE_WINDOW_S: Final = 10.0
+
+
+class Work:
+    """One request on one replica. `at`, `first_at` in seconds, `prefill_s` as predicted when it was sent."""
+
+    __slots__ = (
+        "at",
+        "busy_at_first",
+        "first_at",
+        "hit_tokens",
+        "prefill_s",
+        "prefilled_at_first",
+        "ready_at",
+        "tokens",
+        "uncached",
+    )
+
+    def __init__(self, at: float, tokens: float, hit_tokens: float, prefill_s: float) -> None:
+        self.at = at
+        self.tokens = tokens
+        self.hit_tokens = hit_tokens
+        self.uncached = max(1.0, tokens - hit_tokens)
+        self.prefill_s = prefill_s
+        self.ready_at: float | None = None
+        """When its prefill is taken to be over, for answers that come whole and never show a first token."""
+        self.first_at: float | None = None
+        self.busy_at_first = 0.0
+        self.prefilled_at_first = 0.0
+
+    def is_over(self, now: float) -> bool:
+        """Its prefill must have ended by now; or nobody will say any more what became of it."""
+        if self.ready_at is not None and self.ready_at <= now:
+            return True
+        return now - self.at > _EXPIRY_FACTOR * self.prefill_s + _EXPIRY_S and self.ready_at is None
+
+
+class Models:
+    """What a fleet has in common."""
+
+    __slots__ = ("decode", "decode_paces", "prefill", "prefill_paces")
+
+    def __init__(self, drift: float) -> None:
+        self.prefill = PrefillModel(drift)
+        self.decode = DecodeModel(drift)
+        self.prefill_paces = Paces()
+        self.decode_paces = Paces()
+
+
+class Ledger:
+    """Takes a replica's events in; says what waits there. All sums are kept, none is made when asked."""
+
+    __slots__ = (
+        "_busy",
+        "_busy_at",
+        "_open_sample",
+        "_pending",
+        "_pending_s",
+        "_prefilled_s",
+        "_released",
+        "_released_at",
+        "_work",
+        "batch",
+        "decode",
+        "decode_pace",
+        "last_first_at",
+        "pending",
+        "prefill",
+        "prefill_pace",
+        "sent_tokens",
+        "tokens_held",
+    )
+
+    def __init__(self, models: Models, slowness: float, now: float) -> None:
+        self.prefill = models.prefill
+        self.decode = models.decode
+        self.prefill_pace = Pace(models.prefill_paces, slowness)
+        self.decode_pace = Pace(models.decode_paces, slowness)
+        self.last_first_at = now
+        self.sent_tokens = 0.0
+        """Uncached tokens sent, ever."""
+        self.tokens_held = 0.0
+        """Prompt tokens of everything that is there now."""
+        self.batch = 0
+        """Requests that are there."""
+        self.pending = 0
+        """Those of them without a first token."""
+        self._work: dict[int, Work] = {}
+        self._pending: dict[int, Work] = {}
+        self._pending_s = 0.0
+        # Seconds of prefill that have ended, ever.
+        self._prefilled_s = 0.0
+        # Requests in flight integrated over time: its growth over a while, by the while, is the mean batch.
+        self._busy = 0.0
+        self._busy_at = now
+        self._released = 0.0
+        self._released_at = now
+        # A prefill step that may have brought more than one first token: end, seconds, and whose.
+        self._open_sample: tuple[float, float, list[Work]] | None = None
+
+    # ---- what is there ----
+
+    def wait_s(self, now: float) -> float:
+        """How long until what was sent there before has its first tokens; the engine takes it in order."""
+        left_s = self._pending_s
+        began = self.last_first_at
+        for head in self._pending.values():
+            left_s -= head.prefill_s
+            if head.is_over(now):
+                began = max(began, head.ready_at or 0.0)
+                continue
+            elapsed = now - max(head.at, began)
+            own = max(head.prefill_s - elapsed, _LEAST_LEFT * head.prefill_s)
+            if elapsed > 2 * head.prefill_s + 1.0:
+                # It stalls: the longer it has, the longer it will.
+                own = 0.5 * elapsed
+            return max(left_s, 0.0) + own
+        return 0.0
+
+    def prefill_s(self, uncached: float, tokens: float) -> float:
+        """Of a prompt here, on its own."""
+        return self.prefill_pace.factor * self.prefill.seconds(uncached, tokens)
+
+    def decode_s(self, batch: float) -> float:
+        """Per token of one answer here, in a batch of so many."""
+        return self.decode_pace.factor * self.decode.seconds(batch)
+
+    def released_per_s(self, now: float) -> float:
+        """Tokens of finished requests per second, lately."""
+        return self._released * exp((self._released_at - now) / _RELEASE_WINDOW_S) / _RELEASE_WINDOW_S
+
+    def leave(self) -> None:
+        """The replica is gone: its pace is no longer the fleet's."""
+        self.prefill_pace.leave()
+        self.decode_pace.leave()
+
+    # ---- events ----
+
+    def dispatched(self, event: Dispatched, tokens: float, hit_tokens: float) -> None:
+        self._pass_time(event.at)
+        self._clear(event.at)
+        work = Work(event.at, tokens, hit_tokens, self.prefill_s(max(1.0, tokens - hit_tokens), tokens))
+        if not event.streamed:
+            work.ready_at = event.at + self.wait_s(event.at) + work.prefill_s
+        self._work[event.ticket] = self._pending[event.ticket] = work
+        self.batch, self.pending = len(self._work), len(self._pending)
+        self._pending_s += work.prefill_s
+        self.sent_tokens += work.uncached
+        self.tokens_held += tokens
+
+    def first_token(self, event: FirstToken) -> None:
+        work = self._unpend(event.ticket)
+        if work is None or work.ready_at is not None:
+            return
+        self._pass_time(event.at)
+        self._prefilled_s += work.prefill_s
+        work.first_at, work.busy_at_first = event.at, self._busy
+        work.prefilled_at_first = self._prefilled_s
+        self._sample(work, event.at)
+        if event.at > self.last_first_at:
+            self.last_first_at = event.at
+
+    def done(self, event: Done) -> Work | None:
+        """What it was, if it was known to be there."""
+        self._unpend(event.ticket)
+        self._pass_time(event.at)
+        work = self._take_out(event.ticket)
+        if work is None:
+            return None
+        outcome = event.outcome
+        if outcome is not None:
+            self._release(work.tokens + (outcome.completion_tokens or 0), event.at)
+            if outcome.ending is Ending.COMPLETED and (outcome.completion_tokens or 0) > 1:
+                self._learn_decode(work, event.at, outcome.completion_tokens or 0)
+        return work
+
+    # ---- inside ----
+
+    def _clear(self, now: float) -> None:
+        """Drop what is over from the head of the queue, and what was lost altogether."""
+        while self._pending:
+            ticket, head = next(iter(self._pending.items()))
+            if not head.is_over(now):
+                return
+            self._unpend(ticket)
+            if head.ready_at is None:
+                self._take_out(ticket)
+            else:
+                self.last_first_at = max(self.last_first_at, head.ready_at)
+
+    def _unpend(self, ticket: int) -> Work | None:
+        work = self._pending.pop(ticket, None)
+        if work is not None:
+            self.pending = len(self._pending)
+            self._pending_s = self._pending_s - work.prefill_s if self.pending else 0.0
+        return work
+
+    def _take_out(self, ticket: int) -> Work | None:
+        work = self._work.pop(ticket, None)
+        if work is not None:
+            self.batch = len(self._work)
+            self.tokens_held -= work.tokens
+        return work
+
+    def _sample(self, work: Work, at: float) -> None:
+        """Seconds of one prefill step, shared by all whose first tokens it brought."""
+        sample = self._open_sample
+        if sample is not None and at - sample[0] < _SAME_STEP_S:
+            sample[2].append(work)
+            return
+        if sample is not None:
+            self._learn_prefill(sample[1], sample[2])
+        began = max(self.last_first_at, work.at)
+        self._open_sample = at, at - began, [work]
+
+    def _learn_prefill(self, took_s: float, works: list[Work]) -> None:
+        if took_s <= 0:
+            return
+        uncached = sum([work.uncached for work in works])
+        pairs = sum([work.uncached * (work.tokens - work.uncached / 2) for work in works])
+        # The length for which one prompt of so many uncached tokens has as many pairs.
+        length = pairs / uncached + uncached / 2
+        taught_s = self.prefill_pace.learn(took_s, self.prefill.seconds(uncached, length))
+        self.prefill.learn(uncached, length, taught_s)
+
+    def _learn_decode(self, work: Work, at: float, completion_tokens: int) -> None:
+        if work.first_at is None or at <= work.first_at:
+            return
+        lasted = at - work.first_at
+        batch = (self._busy - work.busy_at_first) / lasted
+        # What prefills of others took of it is no decoding; their predictions may well exceed it.
+        own = max(lasted - (self._prefilled_s - work.prefilled_at_first), _LEAST_LEFT * lasted)
+        taught_s = self.decode_pace.learn(own / (completion_tokens - 1), self.decode.seconds(batch))
+        self.decode.learn(batch, taught_s)
+
+    def _pass_time(self, now: float) -> None:
+        if now > self._busy_at:
+            self._busy += len(self._work) * (now - self._busy_at)
+            self._busy_at = now
+
+    def _release(self, tokens: float, now: float) -> None:
+        self._released = self._released * exp((self._released_at - now) / _RELEASE_WINDOW_S) + tokens
+        self._released_at = now
+
+
+class Truth:
+    """Predicted against reported cached tokens of one replica, and what follows from the difference.
+
+    A mirror that promises more than the engine keeps is too large, one that promises less too small: its
+    capacity moves by `step` an answer. Answers that found nothing where much was expected, one after the
+    other, are a cache that was flushed.
+    """
+
+    __slots__ = ("_step", "_streak", "factor", "predicted_tokens", "recent", "reported_tokens")
+
+    STREAK: Final = 4
+    LEAST: Final = 0.1
+    MOST: Final = 8.0
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._streak = 0
+        self.factor = 1.0
+        """What the engine's own size is multiplied by."""
+        self.predicted_tokens = 0.0
+        self.reported_tokens = 0.0
+        self.recent: deque[float] = deque(maxlen=64)
+        """Reported minus predicted, of the last answers, tokens."""
+
+    def compare(self, predicted: float, reported: float, block_tokens: float) -> bool:
+        """One answer. True: the cache was flushed, and nothing is known of it any more."""
+        self.predicted_tokens += predicted
+        self.reported_tokens += reported
+        self.recent.append(reported - predicted)
+        if predicted > reported + block_tokens:
+            self.factor = max(self.factor * (1 - self._step), self.LEAST)
+        elif reported > predicted + block_tokens:
+            self.factor = min(self.factor * (1 + self._step), self.MOST)
+        if predicted > 4 * block_tokens and reported < 0.25 * predicted:
+            self._streak += 1
+        else:
+            self._streak = 0
+        if self._streak < self.STREAK:
+            return False
+        self._streak = 0
+        return True

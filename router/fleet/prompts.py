@@ -1,0 +1,76 @@
+"""Prompts as chained hashes of their blocks, the form in which policies compare them.
+
+The chain's seed holds what must be equal before anything is shared: the version, the tenant's scope, and a
+key, so that nobody outside can make two prompts collide. Every process with that key gets equal hashes. xxh3
+is no cryptographic hash: a collision would cost a cache hit, never an answer.
+"""
+
+import hashlib
+from array import array
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+from policies.routing.cost_model import Average
+from policies.routing.events import Prompt
+from policies.routing.prefix_index import SCOPE_BITS
+from router.api.prompt_text import answered, text_of
+from router.api.request import InferenceRequest
+
+BLOCK_BYTES: Final = 512
+"""Of UTF-8 text, some 128 tokens; or 128 token ids of 4 bytes."""
+_TOKEN_BYTES: Final = 4
+_BYTES_PER_TOKEN: Final = 4.0
+_RATIO_WINDOW: Final = 200
+_HASH_MASK: Final = (1 << 60) - 1
+_SCOPE_MASK: Final = (1 << SCOPE_BITS) - 1
+
+
+class PromptHasher:
+    """For one version of one model. `learn` refines how many tokens its text makes."""
+
+    def __init__(self, key: bytes, model: str, version: str) -> None:
+        self._base = hashlib.blake2b(f"{model}@{version}".encode(), key=key[:64], digest_size=8)
+        self._seeds: dict[tuple[str, bool], tuple[int, int]] = {}
+        self._bytes_per_token = Average(_BYTES_PER_TOKEN, _RATIO_WINDOW)
+
+    def prompt_of(self, request: InferenceRequest, scope: str = "") -> Prompt | None:
+        """The request's prompt; None for requests without one."""
+        text = text_of(request)
+        return None if text is None else self.hashed(text, scope)
+
+    def answered(self, request: InferenceRequest, answer: str, scope: str = "") -> Prompt | None:
+        """What the next turn of this conversation begins with."""
+        text = text_of(request)
+        return self.hashed(answered(text, answer), scope) if isinstance(text, str) else None
+
+    def hashed(self, text: str | list[int], scope: str = "") -> Prompt:
+        """Blocks of a text, or of token ids."""
+        exact = not isinstance(text, str)
+        if isinstance(text, str):
+            content, ratio = text.encode(errors="replace"), self._bytes_per_token.value
+        else:
+            content, ratio = array("I", [one & 0xFFFFFFFF for one in text]).tobytes(), float(_TOKEN_BYTES)
+        seed, tag = self._seed(scope, ids=exact)
+        blocks = []
+        parent = seed
+        for begin in range(0, len(content) - BLOCK_BYTES + 1, BLOCK_BYTES):
+            parent = xxh3_64_intdigest(content[begin : begin + BLOCK_BYTES], parent)
+            blocks.append(parent & _HASH_MASK & ~_SCOPE_MASK | tag)
+        return Prompt(tuple(blocks), int(len(content) / ratio), BLOCK_BYTES / ratio, exact)
+
+    def learn(self, prompt: Prompt, tokens: int) -> None:
+        """What the engine counted."""
+        if tokens > 0 and prompt.tokens > 0 and not prompt.exact:
+            self._bytes_per_token.add(prompt.tokens * BLOCK_BYTES / prompt.block_tokens / tokens)
+
+    def _seed(self, scope: str, *, ids: bool) -> tuple[int, int]:
+        """Where a chain begins, and the tag that all its blocks carry."""
+        known = self._seeds.get((scope, ids))
+        if known is None:
+            digest = self._base.copy()
+            digest.update(f"\0{scope}\0{ids}".encode())
+            number = int.from_bytes(digest.digest(), "big")
+            tag = xxh3_64_intdigest(scope.encode(), int.from_bytes(self._base.digest(), "big")) & _SCOPE_MASK
+            known = self._seeds[scope, ids] = number, tag
+        return known
