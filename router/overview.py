@@ -111,43 +111,44 @@ class Overview:
     # ---- from the workers ----
 
     def _show(self) -> None:
-        if monotonic() < self._learning_until:
-            for place, each in places(self._desk.reports):
-                if place in self._replicas and any(report.draining for report in each):
-                    self._replicas[place].draining = True
-        measured = dict(places(self._all_reports()))
-        for place, each in places(self._desk.reports):
-            replica = self._replicas.get(place)
-            if replica is not None:
-                self._show_replica(replica, each, measured[place])
+        self._forget_returned()
+        now, ever = dict(places(self._desk.reports)), dict(places(self._all_reports()))
+        for place, replica in self._replicas.items():
+            self._show_replica(replica, now.get(place, []), ever.get(place, []))
         self.metrics.replace(_sum_of(self._all_reports()))
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
         """Up is what all workers find up: one that some do not use is not all right."""
-        was_up = replica.up
-        replica.up = all(report.up for report in now)
+        if monotonic() < self._learning_until and any(report.draining for report in now):
+            replica.draining = True
         own = sum(report.in_flight for report in now)
         known = 0 if self._sharing is None else self._sharing.count_elsewhere(place_of(replica))
         replica.elsewhere = max(0, known - own)
         replica.in_flight = own + replica.elsewhere
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
-        if replica.up and not was_up:
+        up = all(report.up for report in now) if now else replica.up
+        if up and not replica.up:
             self._scraper.hasten(replica)
+        replica.up = up
 
     def _all_reports(self) -> list[WorkerReport]:
         """Of those that are there, and the last of those that are gone."""
-        there = self._desk.reports
-        members = {report.member for report in there}
-        return [*there, *(report for member, report in self._gone.items() if member not in members)]
+        return [*self._desk.reports, *self._gone.values()]
 
     def _keep(self, report: WorkerReport) -> None:
         """Its counters stay in the sums; what it had in flight is over."""
+        self._forget_returned()
         self._gone[report.member] = report
         if len(self._gone) > MAX_GONE:
             first, second, *_ = self._gone.values()
             del self._gone[first.member]
             self._gone[second.member] = _both(first, second)
+
+    def _forget_returned(self) -> None:
+        """Who lost its line, and not its life, has called again."""
+        for report in self._desk.reports:
+            self._gone.pop(report.member, None)
 
     async def _keep_looking(self) -> None:
         while True:

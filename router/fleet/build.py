@@ -9,8 +9,9 @@ from policies.routing.policy import Policy
 from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
+from router.fleet.identity import Identity
 from router.fleet.prompts import PromptHasher
-from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
+from router.fleet.replicas import Fleet, Pool, Replica, Route
 
 
 def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:

@@ -6,7 +6,6 @@ step, and what a lease took it gives back exactly once.
 
 import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 
@@ -18,22 +17,9 @@ from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyRepl
 from router.api.request import InferenceRequest
 from router.engines.engine import Engine, ReplicaLoad
 from router.fleet.facts import Facts
+from router.fleet.identity import Identity
 from router.fleet.own_measurements import OwnMeter
 from router.fleet.prompts import PromptHasher
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What a replica is called, where it is and what it may take; it does not change while it lives."""
-
-    id: str
-    url: str
-    model: str
-    version: str
-    weight: float = 1.0
-    max_in_flight: int | None = None
-    api_key: str | None = field(default=None, repr=False)
-    """Sent to the replica in place of the client's."""
 
 
 class Replica:
@@ -194,7 +180,12 @@ class Pool:
     def share(self, publish: Tell, tickets: Iterator[int]) -> None:
         """Tell others too of what is leased here. `tickets` are unlike those of all others."""
         self._tickets = tickets
-        self._tell = _both(self.policy.observe, publish) if self.policy.learns else publish
+
+        def tell(event: LeaseEvent) -> None:
+            self.policy.observe(event)
+            publish(event)
+
+        self._tell = tell if self.policy.learns else publish
 
     def facts(self, request: InferenceRequest) -> Facts:
         """What the policy may know of a request; one object for all its attempts."""
@@ -253,14 +244,6 @@ class Pool:
                 f"which none of its engines ({engines}) offers"
             )
         return NoHealthyReplica(f"no replica of {request.model} is ready to answer", retry_after_s=1.0)
-
-
-def _both(one: Tell, other: Tell) -> Tell:
-    def tell(event: LeaseEvent) -> None:
-        one(event)
-        other(event)
-
-    return tell
 
 
 def _size(words: frozenset[str]) -> int:

@@ -12,6 +12,10 @@ from time import monotonic
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
+STOP = signal.SIGUSR1
+"""How a supervisor asks a child to stop. Children ignore what the supervisor is asked with: systemd, for one,
+signals all processes of a unit, and a child that also heard it passed on would take it for the second time."""
+
 _READY = b"ready\n"
 
 
@@ -106,8 +110,6 @@ class Nursery:
         """In the child, to its end."""
         code = 1
         try:
-            # A process group of its own: Ctrl-C reaches the supervisor alone, which passes it on once.
-            os.setpgid(0, 0)
             close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             code = self._run(post)
@@ -139,10 +141,10 @@ class SignalQueue:
         return []
 
     def forget(self) -> None:
-        """In a child: back to what signals do by default. A hang-up is for the supervisor."""
+        """In a child: what the supervisor is asked with is not for it."""
         signal.set_wakeup_fd(-1)
         for number in HANDLED:
-            signal.signal(number, signal.SIG_IGN if number is signal.SIGHUP else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL if number is signal.SIGCHLD else signal.SIG_IGN)
         self._read.close()
         self._write.close()
 

@@ -71,10 +71,15 @@ class Process:
     """Runs one composed router until it is told to stop.
 
     A worker is given its `sockets`, bound and not listening yet; the admin listener is then elsewhere.
+    `signals` tell it to stop.
     """
 
     def __init__(
-        self, router: Router, config: Config, sockets: Sequence[socket.socket] | None = None
+        self,
+        router: Router,
+        config: Config,
+        sockets: Sequence[socket.socket] | None = None,
+        signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     ) -> None:
         self._router = router
         self._config = config
@@ -89,6 +94,7 @@ class Process:
         )
         self._admin = admin_server(router.admin_app, config.admin) if sockets is None else None
         self._stop = asyncio.Event()
+        self._told_by = signals
         self._signals = 0
 
     async def run(self, on_ready: Callable[[str, str], None] | None = None) -> int:
@@ -97,7 +103,7 @@ class Process:
         Raises `SystemExit` if an address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._told_by:
             loop.add_signal_handler(number, self.stop)
         await self._router.start()
         serving = [asyncio.create_task(self._public.serve(self._sockets))]

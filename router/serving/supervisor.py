@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from router.serving.children import Child, Nursery, Run, SignalQueue
+from router.serving.children import STOP, Child, Nursery, Run, SignalQueue
 
 log = logging.getLogger("turnout.supervisor")
 
@@ -115,7 +115,7 @@ class Supervisor:
             if older.number == child.number and older is not child and not older.retiring:
                 log.info("%s has its successor and drains", _name(older))
                 older.retiring = True
-                older.send(signal.SIGTERM)
+                older.send(STOP)
         if self._announce is not None and all(self._ready(number) for number in self._numbers):
             self._announce()
             self._announce = None
@@ -182,14 +182,14 @@ class Supervisor:
             self._kill_at = monotonic() + KILL_AFTER_S
         for child in self._children:
             if child.number != OVERVIEW or self._stops > 1:
-                child.send(signal.SIGTERM)
+                child.send(STOP)
         self._end_overview()
 
     def _end_overview(self) -> None:
         """It goes last, so that a drain can be watched to its end."""
         if all(child.number == OVERVIEW for child in self._children):
             for child in self._children:
-                child.send(signal.SIGTERM)
+                child.send(STOP)
 
 
 def _name(child: Child) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import resource
-import signal
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from router.control.messages import Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport
 from router.fleet.replicas import Replica
 from router.overview import Overview
-from router.serving.children import Post
+from router.serving.children import STOP, Post
 from router.serving.listeners import beside
 from router.serving.server import Process, admin_server, until_started
 
@@ -60,7 +59,7 @@ class Deputy:
 
 async def run_worker(router: Router, seat: Seat, post: Post, reserved: Sequence[socket.socket]) -> int:
     """Serve until told to stop, or until the supervisor is gone. Returns the exit code."""
-    process = Process(router, router.config, beside(reserved))
+    process = Process(router, router.config, beside(reserved), signals=(STOP,))
     deputy = Deputy(router, seat)
     line = Line(seat.folder, deputy.report, deputy.obey)
     _on_orphaned(post, process.stop)
@@ -79,8 +78,7 @@ async def run_overview(overview: Overview, post: Post, sockets: Sequence[socket.
     def stop() -> None:
         server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(STOP, stop)
     _on_orphaned(post, stop)
     await overview.start()
     serving = asyncio.create_task(server.serve(list(sockets)))

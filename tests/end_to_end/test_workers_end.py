@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def test_sigterm_drains_every_worker(tmp_path: Path) -> None:
             async with of_each_worker(router, each=1) as (one, other):
                 await begin(one[0])
                 await begin(other[0])
-                router.router.process.send_signal(signal.SIGTERM)
+                # As systemd does it: to every process, of which only one is to mind.
+                for pid in (*router.children, router.router.process.pid):
+                    os.kill(pid, signal.SIGTERM)
                 await until_refused(router.port)
                 assert await router.metric("turnout_replica_in_flight") == 2
                 held.go_on["a"].set()

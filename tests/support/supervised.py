@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from router.serving.children import Post
+from router.serving.children import STOP, Post
 from router.serving.supervisor import Supervisor
 
 WORKERS = int(sys.argv[1])
@@ -26,7 +26,7 @@ def live(post: Post) -> int:
     manner = MANNERS.get(post.number, "")
     signals, told = os.pipe()
     os.set_blocking(told, False)
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(STOP, lambda *_: None)
     signal.set_wakeup_fd(told)
     say("born", post.number)
     if manner == "fails":
