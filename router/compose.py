@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from random import Random
-from secrets import token_bytes
 from time import monotonic
 
 from policies.routing.events import Event
@@ -11,6 +10,8 @@ from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
+from router.control.hearing import Hearing, share
+from router.control.membership import Seat, join, prefix_key
 from router.fleet.build import build_fleet
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
@@ -37,14 +38,21 @@ _LOAD_FRESH_S = 5.0
 class Router:
     """One router: its parts, and their start and end. Make it inside the event loop that it will run on.
 
-    Raises `OSError` if the access log cannot be opened.
+    `seat` makes it one of several workers: it shares with the others, and another process reads the replicas'
+    metrics for all of them (see `router.overview`). Raises `OSError` if the access log cannot be opened.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, seat: Seat | None = None) -> None:
         self.config = config
-        prefix_key = token_bytes(32)
-        self.fleet = build_fleet(config, Random(), prefix_key)
-        self.kv_events = KvEvents(prefix_key, self._learn)
+        self.seat = seat
+        key = prefix_key(config) if seat is None else seat.prefix_key
+        self.fleet = build_fleet(config, Random(), key)
+        # Some engines empty their events as they are read: one process may.
+        self.kv_events = KvEvents(key, self._learn, pulls=seat is None or seat.number == 1)
+        self.sharing = join(config, seat)
+        if self.sharing is not None:
+            share(self.fleet, self.sharing)
+            self.hearing = Hearing(self.current_fleet, self.sharing)
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(
@@ -91,8 +99,11 @@ class Router:
     async def start(self) -> None:
         watched = watched_in(self.config, self.fleet)
         self.prober.follow(watched)
-        self.scraper.follow(watched)
+        if self.seat is None:
+            self.scraper.follow(watched)
         self.kv_events.follow(watched)
+        if self.sharing is not None:
+            await self.sharing.start()
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -109,6 +120,8 @@ class Router:
         await self.kv_events.close()
         self.front_end.close()
         self.watch.close()
+        if self.sharing is not None:
+            await self.sharing.close()
         self.upstreams.close()
         if self.access_log is not None:
             await self.access_log.close()
@@ -126,8 +139,8 @@ class Router:
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
         self.kv_events.hasten(replica)
-        for route in self.fleet.pools:
-            route.pool.forget(replica, monotonic())
+        for pool in self.fleet.pools.values():
+            pool.forget(replica, monotonic())
 
     def _health_changed(self, change: HealthChange) -> None:
         if change.up:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from typing import Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -44,27 +45,47 @@ log = logging.getLogger("turnout.admin")
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
+class Workers(Protocol):
+    """The processes that serve, where this is not the one; `router.overview.Overview` speaks for them."""
+
+    async def refresh(self) -> None:
+        """Bring the fleet and the metrics that are shown up to date."""
+        ...
+
+    def draining_changed(self) -> None:
+        """`Replica.draining` was set here: it is to be so there."""
+        ...
+
+
 class AdminApi:
     """The handlers. `fleet` gives the fleet in force, `reports` is what the scraper knows."""
 
     def __init__(
-        self, fleet: Callable[[], Fleet], metrics: RouterMetrics, reports: Reports, rules: RequestRules
+        self,
+        fleet: Callable[[], Fleet],
+        metrics: RouterMetrics,
+        reports: Reports,
+        rules: RequestRules,
+        workers: Workers | None,
     ) -> None:
         self._fleet = fleet
         self._rules = rules
         self._metrics = metrics
         self._reports = reports
+        self._workers = workers
         self._process = _process_collectors()
         self._began = time.monotonic()
         self._version = version("turnout")
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus text: `turnout_*`, and `process_*` and `python_*` of this process."""
+        await self._refresh()
         families = (family for each in (self._metrics, *self._process) for family in each.collect())
         return Response(render(families), headers={"content-type": CONTENT_TYPE, **_NO_STORE})
 
     async def status(self, _request: Request) -> Response:
         """`StatusView`."""
+        await self._refresh()
         fleet = self._fleet()
         config = self._metrics.config
         return _json(
@@ -80,14 +101,17 @@ class AdminApi:
 
     async def replicas(self, _request: Request) -> Response:
         """`ReplicasView`."""
+        await self._refresh()
         return _json(ReplicasView(replica_views(self._fleet().replicas, self._reports, _now())))
 
     async def models(self, _request: Request) -> Response:
         """`ModelsView`."""
+        await self._refresh()
         return _json(ModelsView(model_views(self._fleet())))
 
     async def explain(self, request: Request) -> Response:
         """`DecisionView` of an inference request in the body: where it would go now. Nothing is sent."""
+        await self._refresh()
         try:
             return _json(explained(self._fleet(), await request.body(), self._rules))
         except TurnoutError as error:
@@ -101,6 +125,10 @@ class AdminApi:
         """The replica may get requests again. `ReplicasView` of it."""
         return self._set_draining(request, draining=False)
 
+    async def _refresh(self) -> None:
+        if self._workers is not None:
+            await self._workers.refresh()
+
     def _set_draining(self, request: Request, *, draining: bool) -> Response:
         replica_id = request.path_params["replica"]
         replicas = find_replicas(self._fleet(), replica_id)
@@ -108,6 +136,8 @@ class AdminApi:
             return refusal(PathNotFound(f"there is no replica {replica_id[:128]!r}"))
         for replica in replicas:
             replica.draining = draining
+        if self._workers is not None:
+            self._workers.draining_changed()
         log.info("replica %s: %s by an operator", replica_id, "draining" if draining else "draining ended")
         return _json(ReplicasView(replica_views(replicas, self._reports, _now())))
 
@@ -118,9 +148,13 @@ def create_admin_app(
     config: AdminConfig,
     reports: Reports,
     rules: RequestRules,
+    workers: Workers | None = None,
 ) -> Starlette:
-    """The whole admin surface. Without `[admin] token` only loopback clients are served."""
-    api = AdminApi(fleet, metrics, reports, rules)
+    """The whole admin surface. Without `[admin] token` only loopback clients are served.
+
+    `workers` is None where this process is the whole router.
+    """
+    api = AdminApi(fleet, metrics, reports, rules, workers)
     routes = [
         Route("/", Page().show),
         Route("/metrics", api.metrics),

@@ -152,7 +152,7 @@ def _version_view(version: str, names: list[str], replicas: Sequence[Replica]) -
         names=names,
         replicas=[replica.id for replica in replicas],
         replicas_ready=sum(replica.ready for replica in replicas),
-        in_flight=sum(replica.in_flight for replica in replicas),
+        in_flight=sum(replica.own_in_flight for replica in replicas),
     )
 
 
@@ -168,7 +168,7 @@ def _replica_view(replica: Replica, reports: Reports, now: float) -> ReplicaView
         draining=replica.draining,
         ready=replica.ready,
         weight=replica.weight,
-        in_flight=replica.in_flight,
+        in_flight=replica.own_in_flight,
         waiting_for_first_token=replica.waiting,
         max_in_flight=identity.max_in_flight,
         metrics_age_s=None if replica.load is None else max(0.0, now - replica.load_at),

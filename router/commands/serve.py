@@ -1,7 +1,6 @@
 """`turnout serve`: run the router in the foreground until it is told to stop."""
 
 import dataclasses
-import gc
 import logging
 import sys
 from pathlib import Path
@@ -14,10 +13,8 @@ from router.commands.configuration import load_or_exit
 from router.compose import Router
 from router.config.available import unavailable
 from router.config.model import Config
+from router.serving.garbage import spare_what_is_loaded
 from router.serving.server import Process
-
-_GC_THRESHOLDS = (50_000, 20, 50)
-"""Streams make few cycles; the default thresholds would look for them several times a second."""
 
 
 @click.command()
@@ -45,19 +42,24 @@ def serve(path: Path, host: str | None, port: int | None, workers: int | None, l
     )
     for library in ("uvicorn", "httpx", "httpcore"):  # they would write a line for every probe
         logging.getLogger(library).setLevel(logging.WARNING)
-    raise SystemExit(uvloop.run(_run(config)))
+    try:
+        code = uvloop.run(_run(config)) if config.server.workers == 1 else _run_workers(config)
+    except OSError as error:
+        click.echo(f"cannot start: {error}", err=True)
+        code = 1
+    raise SystemExit(code)
 
 
 async def _run(config: Config) -> int:
-    try:
-        router = Router(config)
-    except OSError as error:
-        click.echo(f"cannot start: {error}", err=True)
-        return 1
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    router = Router(config)
+    spare_what_is_loaded()
     return await Process(router, config).run(_announce)
+
+
+def _run_workers(config: Config) -> int:
+    from router.serving.several import serve_workers
+
+    return serve_workers(config, _announce)
 
 
 def _announce(public: str, admin: str) -> None:

@@ -27,14 +27,6 @@ def unavailable(config: Config) -> tuple[Mistake, ...]:
     return tuple(sorted(mistakes, key=lambda mistake: mistake.line))
 
 
-def _workers(config: Config) -> Iterable[KeyPath]:
-    return [("server", "workers")] if config.server.workers > 1 else []
-
-
-def _redis(config: Config) -> Iterable[KeyPath]:
-    return [("redis",)] if config.redis is not None else []
-
-
 def _continue_streams(config: Config) -> Iterable[KeyPath]:
     path = ("retries", "continue_streams")
     return [path] if config.retries.continue_streams and config.source.wrote(path) else []
@@ -91,8 +83,6 @@ def _tokenizers(config: Config) -> Iterable[KeyPath]:
 
 
 _FEATURES = (
-    Feature(_workers, "several workers are not available yet; write 1, and run one router per core"),
-    Feature(_redis, "sharing through Redis is not available yet; remove the table"),
     Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
     Feature(_policies, f"this kind is not available yet; available: {', '.join(sorted(POLICIES))}"),
     Feature(_of_models("split"), "splitting traffic is not available yet; without it stable gets everything"),

@@ -12,8 +12,9 @@ from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
 from router.fleet.extras import ExtraMissing
+from router.fleet.identity import Identity
 from router.fleet.prompts import PromptHasher
-from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
+from router.fleet.replicas import Fleet, Pool, Replica, Route
 from router.fleet.token_blocks import TokenBlocks
 from router.fleet.token_prompts import TokenPrompts
 from router.fleet.tokenizing import Tokenizer

@@ -3,7 +3,8 @@
 Counted once per attempt, from its outcome; nothing is counted per token.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Final
 
 from policies.outcome import Outcome
@@ -32,6 +33,14 @@ class OwnMeasurements:
     first_token_s: float = 0.0
     first_tokens: int = 0
     """Seconds from sending to first token, and of how many streams."""
+
+
+def total(measurements: Iterable[OwnMeasurements]) -> OwnMeasurements:
+    """What several processes measured of one replica, added up."""
+    each = list(measurements)
+    return OwnMeasurements(
+        **{one.name: sum(getattr(m, one.name) for m in each) for one in fields(OwnMeasurements)}
+    )
 
 
 class OwnMeter:
@@ -78,6 +87,11 @@ class OwnMeter:
         if completion_tokens is not None:
             self._streamed_tokens += completion_tokens
             self._streaming_s += outcome.ended_at - first_token_at
+
+    def replace(self, measured: OwnMeasurements) -> None:
+        """Show these totals, which other processes measured."""
+        for name in OwnMeter.__slots__:
+            setattr(self, name, getattr(measured, name.removeprefix("_")))
 
     def read(self, in_flight: int, waiting_for_first_token: int) -> OwnMeasurements:
         """The totals, beside the counts of the moment, which the replica keeps."""

@@ -5,46 +5,34 @@ step, and what a lease took it gives back exactly once.
 """
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
-from policies.routing.events import Dispatched, Done, Event, FirstToken, Forgotten
+from policies.routing.events import Dispatched, Done, FirstToken, Forgotten
 from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
 from router.engines.engine import Engine, ReplicaLoad
 from router.fleet.facts import Facts
+from router.fleet.identity import Identity
 from router.fleet.own_measurements import OwnMeter
 from router.fleet.prompts import PromptHasher
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What a replica is called, where it is and what it may take; it does not change while it lives."""
-
-    id: str
-    url: str
-    model: str
-    version: str
-    weight: float = 1.0
-    max_in_flight: int | None = None
-    api_key: str | None = field(default=None, repr=False)
-    """Sent to the replica in place of the client's."""
 
 
 class Replica:
     """One engine process as one version uses it: its dialect, its health, its load.
 
     `up` is the prober's verdict, `draining` the operator's wish, `load` the last scrape and `load_at`
-    its time (monotonic seconds). `waiting` counts the leases that have no first token yet.
+    its time (monotonic seconds). `in_flight` counts this process's leases and what is there from
+    `elsewhere`: other workers and other routers. `waiting` counts own leases without a first token yet.
     """
 
     __slots__ = (
         "draining",
+        "elsewhere",
         "engine",
         "headers",
         "id",
@@ -75,6 +63,7 @@ class Replica:
         self.meter = OwnMeter()
         self.max_in_flight = inf if identity.max_in_flight is None else identity.max_in_flight
         self.in_flight = 0
+        self.elsewhere = 0
         self.waiting = 0
         self.up = True
         self.draining = False
@@ -89,6 +78,16 @@ class Replica:
     def ready(self) -> bool:
         """It may get requests: not down, not draining, not full."""
         return self.up and not self.draining and self.in_flight < self.max_in_flight
+
+    @property
+    def own_in_flight(self) -> int:
+        """Without what others have there."""
+        return self.in_flight - self.elsewhere
+
+    def set_elsewhere(self, count: int) -> None:
+        """Others have so many requests there now."""
+        self.in_flight += count - self.elsewhere
+        self.elsewhere = count
 
     def lease(self) -> "Lease":
         return Lease(self)
@@ -125,14 +124,16 @@ class Lease:
             self.replica.meter.count(outcome)
 
 
+Told = Dispatched | FirstToken | Done | Forgotten
+Tell = Callable[[Told], None]
+
+
 class ToldLease(Lease):
-    """A lease whose pool's policy learns: it is told of everything that happens to it."""
+    """A lease of which somebody is told everything: a policy that learns, or who shares the replicas."""
 
     __slots__ = ("_event", "_hasher", "_tell")
 
-    def __init__(
-        self, replica: Replica, tell: Callable[[Event], None], hasher: PromptHasher, event: Dispatched
-    ) -> None:
+    def __init__(self, replica: Replica, tell: Tell, hasher: PromptHasher, event: Dispatched) -> None:
         super().__init__(replica)
         self._tell = tell
         self._hasher = hasher
@@ -154,9 +155,12 @@ class ToldLease(Lease):
 
 
 class Pool:
-    """The replicas that serve one version, the policy that chooses among them, the purse of their retries."""
+    """The replicas that serve one version, the policy that chooses among them, the purse of their retries.
 
-    __slots__ = ("_tickets", "hasher", "policy", "policy_name", "replicas", "retries")
+    `alone`: other routers share these replicas and are not heard now, so all that is known is this router's.
+    """
+
+    __slots__ = ("_tell", "_tickets", "alone", "hasher", "policy", "policy_name", "replicas", "retries")
 
     def __init__(
         self,
@@ -172,7 +176,20 @@ class Pool:
         """As the configuration calls it."""
         self.retries = retries
         self.hasher = hasher
-        self._tickets = count(1)
+        self.alone = False
+        self._tickets: Iterator[int] = count(1)
+        # None where nobody wants to know: leases then cost nothing more.
+        self._tell: Tell | None = policy.observe if policy.learns else None
+
+    def share(self, publish: Tell, tickets: Iterator[int]) -> None:
+        """Tell others too of what is leased here. `tickets` are unlike those of all others."""
+        self._tickets = tickets
+
+        def tell(event: Told) -> None:
+            self.policy.observe(event)
+            publish(event)
+
+        self._tell = tell if self.policy.learns else publish
 
     def facts(self, request: InferenceRequest) -> Facts:
         """What the policy may know of a request; one object for all its attempts."""
@@ -188,18 +205,17 @@ class Pool:
         """
         policy = self.policy
         replica = policy.choose(facts, self._candidates(request, tried), now)
-        if not policy.learns:
+        tell = self._tell
+        if tell is None:
             return Lease(replica)
-        event = Dispatched(replica.id, next(self._tickets), now, facts.prompt, request.stream)
-        return ToldLease(replica, self._tell, self.hasher, event)
+        prompt = facts.prompt if policy.learns else None
+        event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
+        return ToldLease(replica, tell, self.hasher, event)
 
     def forget(self, replica: Replica, now: float) -> None:
         """The replica began anew: what its cache held is gone."""
-        if self.policy.learns and replica in self.replicas:
+        if self._tell is not None and replica in self.replicas:
             self._tell(Forgotten(replica.id, now))
-
-    def _tell(self, event: Event) -> None:
-        self.policy.observe(event)
 
     def weigh(
         self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
@@ -267,13 +283,13 @@ class Fleet:
         self.replicas = tuple(replicas)
 
     @property
-    def pools(self) -> Iterable[Route]:
-        """One route to each pool."""
-        return {id(route.pool): route for route in self.routes.values()}.values()
-
-    @property
     def ready(self) -> bool:
         return any(replica.ready for replica in self.replicas)
+
+    @property
+    def pools(self) -> Mapping[tuple[str, str], Pool]:
+        """By model and version, each once."""
+        return {(route.model, route.version): route.pool for route in self.routes.values()}
 
     @property
     def only_model(self) -> str | None:

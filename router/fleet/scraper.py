@@ -243,7 +243,7 @@ class ScrapePost:
         now = self._now()
         restarted = False
         for replica in (each.replica for each in self._watched):
-            own = replica.meter.read(replica.in_flight, replica.waiting)
+            own = replica.meter.read(replica.own_in_flight, replica.waiting)
             history = self._histories.get(replica, History()).add(Reading(now, own, load), rules)
             self._histories[replica] = history
             self.figures[replica] = figures(history, own, now, rules)

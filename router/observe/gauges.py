@@ -49,7 +49,7 @@ class ReplicaGauges(Collector):
         yield _gauge(
             "in_flight",
             "Requests that this router has there now.",
-            ((at, float(r.in_flight)) for at, r, _ in rows),
+            ((at, float(r.own_in_flight)) for at, r, _ in rows),
         )
         yield _gauge(
             "metrics_age_seconds",

@@ -66,6 +66,15 @@ class RouterMetrics(Collector):
             series = self._begin(event)
         series.count(event)
 
+    @property
+    def series(self) -> Mapping[Key, Series]:
+        """All that was counted."""
+        return self._series
+
+    def replace(self, series: Mapping[Key, Series]) -> None:
+        """Show these counts, which others made."""
+        self._series = dict(series)
+
     def collect(self) -> Iterator[Metric]:
         yield from self._request_metrics()
         yield from self._own_metrics()
@@ -125,11 +134,10 @@ class RouterMetrics(Collector):
         """Of versions whose policy mirrors caches: what it promised, and what there was."""
         predicted: dict[tuple[str, ...], float] = {}
         reported: dict[tuple[str, ...], float] = {}
-        for route in self._fleet().pools:
-            policy = route.pool.policy
-            if isinstance(policy, Mirrors):
-                predicted[route.model, route.version] = policy.predicted_tokens
-                reported[route.model, route.version] = policy.reported_tokens
+        for version, pool in self._fleet().pools.items():
+            if isinstance(pool.policy, Mirrors):
+                predicted[version] = pool.policy.predicted_tokens
+                reported[version] = pool.policy.reported_tokens
         for name, about, counts in (
             ("predicted", "Cached tokens that the router expected, of answers whose engine said.", predicted),
             ("reported", "Cached tokens that the engines then reported of these.", reported),

@@ -7,6 +7,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from operator import add
 
+import msgspec
+from msgspec import field
+
 from router.observe.events import GAP_BOUNDS_S, Finished
 
 TTFT_BOUNDS_S = (
@@ -34,15 +37,15 @@ MAX_WORDS = 64
 OTHER = "other"
 
 
-class Histogram:
+class Histogram(msgspec.Struct):
     """Counts per bucket, not cumulative, the last one above all bounds; and the sum of what was seen."""
 
-    __slots__ = ("bounds", "counts", "total")
+    bounds: tuple[float, ...]
+    counts: list[int] = []
+    total: float = 0.0
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
@@ -54,48 +57,34 @@ class Histogram:
         self.total += total
 
 
-class Words:
+class Words(msgspec.Struct):
     """How often each word of a small set occurred."""
 
-    __slots__ = ("counts",)
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
+    counts: dict[str, int] = {}
 
     def count(self, word: str) -> None:
+        self.add(word, 1)
+
+    def add(self, word: str, times: int) -> None:
         counts = self.counts
         if word not in counts and len(counts) >= MAX_WORDS:
             word = OTHER
-        counts[word] = counts.get(word, 0) + 1
+        counts[word] = counts.get(word, 0) + times
 
 
-class Series:
-    """What is counted for one (model, version, engine)."""
+class Series(msgspec.Struct):
+    """What is counted for one (model, version, engine). It may go from process to process as it is."""
 
-    __slots__ = (
-        "attempts",
-        "cached_tokens",
-        "completion_tokens",
-        "duration",
-        "gaps",
-        "outcomes",
-        "overhead",
-        "prompt_tokens",
-        "queue_wait",
-        "time_to_first_token",
-    )
-
-    def __init__(self) -> None:
-        self.outcomes = Words()
-        self.attempts = Words()
-        self.time_to_first_token = Histogram(TTFT_BOUNDS_S)
-        self.gaps = Histogram(GAP_BOUNDS_S)
-        self.duration = Histogram(REQUEST_BOUNDS_S)
-        self.overhead = Histogram(OVERHEAD_BOUNDS_S)
-        self.queue_wait = Histogram(QUEUE_BOUNDS_S)
-        self.prompt_tokens = 0
-        self.cached_tokens = 0
-        self.completion_tokens = 0
+    outcomes: Words = field(default_factory=Words)
+    attempts: Words = field(default_factory=Words)
+    time_to_first_token: Histogram = field(default_factory=lambda: Histogram(TTFT_BOUNDS_S))
+    gaps: Histogram = field(default_factory=lambda: Histogram(GAP_BOUNDS_S))
+    duration: Histogram = field(default_factory=lambda: Histogram(REQUEST_BOUNDS_S))
+    overhead: Histogram = field(default_factory=lambda: Histogram(OVERHEAD_BOUNDS_S))
+    queue_wait: Histogram = field(default_factory=lambda: Histogram(QUEUE_BOUNDS_S))
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
 
     def count(self, event: Finished) -> None:
         self.outcomes.count(event.outcome)
@@ -116,3 +105,16 @@ class Series:
             self.prompt_tokens += usage.prompt_tokens
             self.cached_tokens += usage.cached_tokens or 0
             self.completion_tokens += usage.completion_tokens
+
+    def merge(self, other: "Series") -> None:
+        """Add what another process counted."""
+        for name in self.__struct_fields__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            match mine:
+                case Histogram():
+                    mine.merge(theirs.counts, theirs.total)
+                case Words():
+                    for word, times in theirs.counts.items():
+                        mine.add(word, times)
+                case _:
+                    setattr(self, name, mine + theirs)

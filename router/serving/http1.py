@@ -22,6 +22,9 @@ Serve = Callable[[Exchange], None]
 
 _NO_HEAD = Head("POST", "/", {}, 0, chunked=False, keep_alive=False, expects_continue=False, http_1_0=False)
 
+FIRST_REQUEST_S = 0.5
+"""What a connection that was accepted last still has, once the listener is closed, to begin its request."""
+
 
 class Host(Protocol):
     """What a connection needs of the server around it."""
@@ -132,10 +135,14 @@ class HttpConnection(asyncio.Protocol):
         return self._head is None and not self._buffer.strip(b"\r\n")
 
     def shutdown(self) -> None:
-        """Answer what is being answered, and close."""
+        """Answer what is being asked, and close. To a new connection the first request may be on its way."""
         self._closing = True
-        if self._exchange is None and self._transport is not None:
+        if self._transport is None or self._exchange is not None or self._head is not None or self._buffer:
+            return
+        if self._answered_bytes:
             self._transport.close()
+        else:
+            self._deadline = min(self._deadline, monotonic() + FIRST_REQUEST_S)
 
     # ---- reading ----
 

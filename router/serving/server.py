@@ -10,14 +10,15 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 from router.compose import Router
-from router.config.model import Config
+from router.config.model import AdminConfig, Config
+from router.serving.listeners import url_of
 
 log = logging.getLogger("turnout.server")
 
@@ -41,17 +42,48 @@ class _Server(uvicorn.Server):
         except SystemExit as error:
             raise NotListening("the address cannot be listened on; uvicorn's log says why") from error
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listeners, but first take in who waits there: closing resets those connections.
+
+        Only sockets that others share are handed in; without others the port itself goes.
+        """
+        adopting = [
+            asyncio.create_task(self._adopt(each)) for sock in sockets or () for each in _waiting(sock)
+        ]
+        await super().shutdown(sockets)
+        await asyncio.gather(*adopting, return_exceptions=True)
+
+    async def _adopt(self, connection: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
 class Process:
-    """Runs one composed router until it is told to stop."""
+    """Runs one composed router until it is told to stop.
 
-    def __init__(self, router: Router, config: Config) -> None:
+    A worker is given its `sockets`, bound and not listening yet; the admin listener is then elsewhere.
+    `signals` tell it to stop.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        config: Config,
+        sockets: Sequence[socket.socket] | None = None,
+        signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    ) -> None:
         self._router = router
         self._config = config
+        self._sockets = None if sockets is None else list(sockets)
         server = config.server
         self._public = _server(
             router.public_app,
@@ -60,30 +92,34 @@ class Process:
             http=router.front_end,
             keep_alive_s=server.keep_alive_s,
         )
-        self._admin = _server(router.admin_app, config.admin.host, config.admin.port, grace_s=_ADMIN_GRACE_S)
+        self._admin = admin_server(router.admin_app, config.admin) if sockets is None else None
         self._stop = asyncio.Event()
+        self._told_by = signals
         self._signals = 0
 
     async def run(self, on_ready: Callable[[str, str], None] | None = None) -> int:
-        """Serve until a signal. Returns the exit code. `on_ready` gets the two base URLs.
+        """Serve until a signal. Returns the exit code. `on_ready` gets the two base URLs, a worker's one.
 
         Raises `SystemExit` if an address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._told_by:
             loop.add_signal_handler(number, self.stop)
         await self._router.start()
-        serving = [asyncio.create_task(self._admin.serve()), asyncio.create_task(self._public.serve())]
+        serving = [asyncio.create_task(self._public.serve(self._sockets))]
+        if self._admin is not None:
+            serving.append(asyncio.create_task(self._admin.serve()))
         try:
-            await self._started(serving)
+            await until_started(self._servers, serving)
             if on_ready is not None:
-                on_ready(base_url(self._public), base_url(self._admin))
+                on_ready(base_url(self._public), "" if self._admin is None else base_url(self._admin))
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({stopping, *serving}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            await self._drain(serving[1])
+            await self._drain(serving[0])
         finally:
-            self._admin.should_exit = self._public.should_exit = True
+            for server in self._servers:
+                server.should_exit = True
             self._public.force_exit = True
             # From Python 3.12 on a listener is not closed before all its connections are.
             self._router.front_end.close()
@@ -98,11 +134,9 @@ class Process:
         if self._signals > 1:
             self._public.force_exit = True
 
-    async def _started(self, serving: list[asyncio.Task[None]]) -> None:
-        while not (self._public.started and self._admin.started):
-            if any(task.done() for task in serving):
-                raise SystemExit(1)
-            await asyncio.sleep(0.01)
+    @property
+    def _servers(self) -> list[_Server]:
+        return [self._public] if self._admin is None else [self._public, self._admin]
 
     async def _drain(self, serving: asyncio.Task[None]) -> None:
         server = self._config.server
@@ -122,6 +156,18 @@ class Process:
         while not task.done() and self._signals < 2:
             await asyncio.wait({task}, timeout=0.05)
         task.cancel()
+
+
+async def until_started(servers: Sequence[uvicorn.Server], serving: Sequence[asyncio.Task[None]]) -> None:
+    """Raises `SystemExit` if one of them ends before."""
+    while not all(server.started for server in servers):
+        if any(task.done() for task in serving):
+            raise SystemExit(1)
+        await asyncio.sleep(0.01)
+
+
+def admin_server(app: Starlette, config: AdminConfig) -> _Server:
+    return _server(app, config.host, config.port, grace_s=_ADMIN_GRACE_S)
 
 
 def _server(
@@ -153,5 +199,12 @@ def _server(
 
 def base_url(server: uvicorn.Server) -> str:
     """Where a started server listens."""
-    host, port = server.servers[0].sockets[0].getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(server.servers[0].sockets[0])
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that nobody has accepted yet."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection, _ = listener.accept()
+            yield connection

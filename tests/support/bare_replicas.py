@@ -7,8 +7,9 @@ from policies.routing.plain import Plain
 from policies.routing.policy import R
 from router.api.request import InferenceRequest
 from router.engines.engine import Answer, Failure, StreamReader, UpstreamRequest
+from router.fleet.identity import Identity
 from router.fleet.prompts import PromptHasher
-from router.fleet.replicas import Fleet, Identity, Pool, Replica, Route
+from router.fleet.replicas import Fleet, Pool, Replica, Route
 from router.fleet.stations import Station, Watched
 
 

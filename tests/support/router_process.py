@@ -27,10 +27,11 @@ class RouterProcess:
 
 
 @contextlib.contextmanager
-def router_process(text: str, folder: Path) -> Iterator[RouterProcess]:
+def router_process(text: str, folder: Path, *, leaves_with: int = 0) -> Iterator[RouterProcess]:
     """`text` is a configuration whose ports should be 0; it and the log are kept in `folder`.
 
-    Raises `RuntimeError` if the process ends early or does not serve in time. It must leave with 0 on SIGTERM.
+    Raises `RuntimeError` if the process ends early or does not serve in time. It must leave with
+    this code on SIGTERM, or have done so.
     """
     config, log = folder / "turnout.toml", folder / "turnout.log"
     config.write_text(text)
@@ -41,7 +42,7 @@ def router_process(text: str, folder: Path) -> Iterator[RouterProcess]:
         url, admin_url = _addresses(process, log)
         yield RouterProcess(url, admin_url, log, process)
         process.terminate()
-        assert process.wait(STOP_TIMEOUT_S) == 0, log.read_text()[-2000:]
+        assert process.wait(STOP_TIMEOUT_S) == leaves_with, log.read_text()[-2000:]
     finally:
         if process.poll() is None:
             process.kill()

@@ -37,19 +37,21 @@ def test_check_tells_every_mistake(path: Path) -> None:
 
 def test_check_tells_what_is_not_available(path: Path) -> None:
     """A file that is valid but cannot be served yet says so, and stays valid."""
-    path.write_text("[server]\nworkers = 2\n" + MODEL)
+    path.write_text("[retries]\ncontinue_streams = true\n" + MODEL)
     result = CliRunner().invoke(main, ["check", str(path)])
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"`turnout serve` refuses it for now:\n{path}:2: server.workers: ")
+    assert result.stderr.startswith(
+        f"`turnout serve` refuses it for now:\n{path}:2: retries.continue_streams: "
+    )
 
 
 def test_check_as_json(path: Path) -> None:
     """One JSON object on standard output, whether the file is valid or not; the exit code is the same."""
-    path.write_text("[server]\nworkers = 2\n" + MODEL)
+    path.write_text("[retries]\ncontinue_streams = true\n" + MODEL)
     result = CliRunner().invoke(main, ["check", str(path), "--json"])
     found = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert [mistake["key"] for mistake in found.pop("unavailable")] == ["server.workers"]
+    assert [mistake["key"] for mistake in found.pop("unavailable")] == ["retries.continue_streams"]
     assert found == {
         "file": str(path),
         "valid": True,

@@ -10,14 +10,6 @@ from tests.support.configs import MODEL
 MORE = "[models.m.versions.v2]\nserved_name = 'x'\n"
 
 CASES = {
-    "workers": (
-        "[server]\nworkers = 2" + MODEL,
-        "2: server.workers: several workers are not available yet; write 1, and run one router per core",
-    ),
-    "redis": (
-        '[redis]\nurl = "redis://h"' + MODEL,
-        "1: redis: sharing through Redis is not available yet; remove the table",
-    ),
     "continued streams, asked for": (
         "[retries]\ncontinue_streams = true" + MODEL,
         "2: retries.continue_streams: going on with a broken stream is not available yet; write false",
@@ -70,12 +62,16 @@ def test_a_feature_that_is_not_there(text: str, expected: str) -> None:
 
 
 def test_what_is_there_is_not_refused() -> None:
-    """Defaults, and everything a policy in the table can do, pass."""
-    text = '[retries]\ncontinue_streams = false\n[policies.p]\nkind = "power_of_two"' + MODEL
+    """Defaults, several workers, Redis, and everything a policy in the table can do, pass."""
+    text = '[server]\nworkers = 2\n[redis]\nurl = "redis://h"\n[retries]\ncontinue_streams = false\n'
+    text += '[policies.p]\nkind = "power_of_two"' + MODEL
     assert unavailable(decode(text, environ={})) == ()
 
 
 def test_the_order_of_the_file() -> None:
     """Several refusals come as their lines do."""
-    text = MODEL + '[models.m.canary]\n[redis]\nurl = "redis://h"\n[server]\nworkers = 3'
-    assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [7, 8, 11]
+    text = (
+        MODEL
+        + '[models.m.canary]\n[retries]\ncontinue_streams = true\n[[limits]]\nname = "l"\nconcurrency = 1'
+    )
+    assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [7, 9, 10]

@@ -1,0 +1,1 @@
+"""What the processes of one router, and several routers, tell each other."""

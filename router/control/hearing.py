@@ -1,0 +1,73 @@
+"""What others tell, handed to the pools and replicas of this process that it concerns."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+
+from router.control.ledger import Shared, ticket_of
+from router.control.messages import Place
+from router.control.sharing import Sharing
+from router.control.state import Snapshot, Version
+from router.fleet.replicas import Fleet, Pool, Replica
+
+
+class Hearing:
+    """Keeps `Replica.elsewhere` and `Pool.alone`, and lets policies observe, in the fleet in force.
+
+    What others have and this configuration does not know is left aside. Without `counts`, somebody else keeps
+    `Replica.elsewhere`.
+    """
+
+    def __init__(self, fleet: Callable[[], Fleet], sharing: Sharing, *, counts: bool = True) -> None:
+        self._fleet = fleet
+        self._sharing = sharing
+        self._known: Fleet | None = None
+        self._pools: Mapping[Version, Pool] = {}
+        self._replicas: dict[Place, Replica] = {}
+        sharing.on_event(self._event)
+        self._counts = counts
+        if counts:
+            sharing.on_count(self._count)
+        sharing.on_health(self._health)
+        for (model, version), pool in fleet().pools.items():
+            if isinstance(pool.policy, Snapshot):
+                sharing.offer(model, version, pool.policy)
+
+    def _event(self, model: str, version: str, event: Shared) -> None:
+        self._look_up()
+        pool = self._pools.get((model, version))
+        if pool is not None and pool.policy.learns:
+            pool.policy.observe(event)
+
+    def _count(self, place: Place, count: int) -> None:
+        self._look_up()
+        replica = self._replicas.get(place)
+        if replica is not None:
+            replica.set_elsewhere(count)
+
+    def _health(self, healthy: bool) -> None:
+        self._look_up()
+        for pool in self._pools.values():
+            pool.alone = not healthy
+
+    def _look_up(self) -> None:
+        """Know the fleet in force; a new one is brought up to date."""
+        fleet = self._fleet()
+        if fleet is self._known:
+            return
+        self._known = fleet
+        self._pools = fleet.pools
+        self._replicas = {place_of(replica): replica for replica in fleet.replicas}
+        for place, replica in self._replicas.items() if self._counts else ():
+            replica.set_elsewhere(self._sharing.count_elsewhere(place))
+
+
+def share(fleet: Fleet, sharing: Sharing) -> None:
+    """Tell the others of every lease in this fleet."""
+    tickets = (ticket_of(sharing.member, serial) for serial in count(1))
+    for (model, version), pool in fleet.pools.items():
+        pool.share(partial(sharing.publish, model=model, version=version), tickets)
+
+
+def place_of(replica: Replica) -> Place:
+    return Place(replica.identity.model, replica.identity.version, replica.id)

@@ -1,0 +1,220 @@
+"""The parts of a router's overview, put together: the one process that shows and steers all workers as one.
+
+It is a process of its own because any worker may die. It may die too: workers serve on, and tell a new one
+all but the counts of workers that were gone before. It also reads the replicas' metrics for all, since
+some engines empty what is read.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from random import Random
+from time import monotonic
+
+from msgspec import structs
+
+from policies.routing.events import Forgotten
+from router.admin.app import create_admin_app
+from router.api.openai import RequestRules
+from router.config.model import Config
+from router.control.desk import Desk
+from router.control.hearing import Hearing, place_of
+from router.control.membership import Seat, join
+from router.control.messages import Member, Place
+from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
+from router.engines.engine import ReplicaLoad
+from router.fleet.build import build_fleet
+from router.fleet.own_measurements import total
+from router.fleet.replicas import Fleet, Replica
+from router.fleet.scraper import Scraper
+from router.fleet.stations import watched_in
+from router.observe.gauges import ReplicaGauges
+from router.observe.metrics import RouterMetrics
+from router.observe.series import Series
+from router.observe.workers import WorkerGauges
+
+LOOK_S = 0.5
+SPREAD_S = 0.05
+"""How soon workers have what an engine said; it is said about once a second."""
+MAX_GONE = 16
+"""Last reports of workers that are gone, kept apart: one that only lost its line comes back soon."""
+LEARNING_S = 2.0
+"""So long after its start an overview believes workers about what is draining: it may be a new one."""
+
+
+class Overview:
+    """Shows the sum of all workers as if it were one router. Make it inside the event loop it will run on."""
+
+    def __init__(self, config: Config, seat: Seat) -> None:
+        self.config = config
+        self._seat = seat
+        self._fleet = build_fleet(config, Random(), seat.prefix_key)
+        # Its policies learn what the workers' learn, so that they can explain what those would choose.
+        self._sharing = join(config, seat)
+        self._hearing = (
+            None if self._sharing is None else Hearing(self.current_fleet, self._sharing, counts=False)
+        )
+        self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
+        self._scraper = Scraper(config.scrape, noticed=self._noticed, restarted=self._restarted)
+        self._desk = Desk(self._greeting, self._keep)
+        self._gone: dict[Member, WorkerReport] = {}
+        self._told_at: dict[Place, float] = {}
+        self._learning_until = monotonic() + LEARNING_S
+        self._tasks: list[asyncio.Task[None]] = []
+        self.metrics = RouterMetrics(
+            self.current_fleet,
+            more=[
+                ReplicaGauges(self.current_fleet, self._scraper.figures, monotonic),
+                WorkerGauges(lambda: self._desk.reports),
+            ],
+            dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
+        )
+        self.admin_app = create_admin_app(
+            self.current_fleet,
+            self.metrics,
+            config.admin,
+            self._scraper,
+            RequestRules(max_depth=config.server.max_json_depth),
+            workers=self,
+        )
+
+    def current_fleet(self) -> Fleet:
+        return self._fleet
+
+    async def start(self) -> None:
+        """Raises `OSError` if the folder of its seat cannot be used."""
+        await self._desk.start(self._seat.folder)
+        if self._sharing is not None:
+            await self._sharing.start()
+        self._scraper.follow(watched_in(self.config, self._fleet))
+        self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._scraper.close()
+        if self._sharing is not None:
+            await self._sharing.close()
+        await self._desk.close()
+
+    # ---- for the admin listener ----
+
+    async def refresh(self) -> None:
+        """Have the numbers of now, as far as workers answer."""
+        await self._desk.refresh()
+        self._show()
+
+    def draining_changed(self) -> None:
+        """An operator has set `Replica.draining` here: it is so in all workers."""
+        self._learning_until = 0.0
+        self._desk.tell(self._draining())
+
+    def _restarted(self, replica: Replica) -> None:
+        """An engine began anew: its cache is empty, whatever was sent there."""
+        place, event = place_of(replica), Forgotten(replica.id, monotonic())
+        policy = self._fleet.pools[place.model, place.version].policy
+        if policy.learns:
+            policy.observe(event)
+        if self._sharing is not None:
+            self._sharing.publish(event, model=place.model, version=place.version)
+
+    # ---- from the workers ----
+
+    def _show(self) -> None:
+        self._forget_returned()
+        now, ever = dict(places(self._desk.reports)), dict(places(self._all_reports()))
+        for place, replica in self._replicas.items():
+            self._show_replica(replica, now.get(place, []), ever.get(place, []))
+        self.metrics.replace(_sum_of(self._all_reports()))
+
+    def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
+        """Up is what all workers find up: one that some do not use is not all right."""
+        if monotonic() < self._learning_until and any(report.draining for report in now):
+            replica.draining = True
+        own = sum(report.in_flight for report in now)
+        known = 0 if self._sharing is None else self._sharing.count_elsewhere(place_of(replica))
+        replica.elsewhere = max(0, known - own)
+        replica.in_flight = own + replica.elsewhere
+        replica.waiting = sum(report.waiting for report in now)
+        replica.meter.replace(total(report.measured for report in ever))
+        up = all(report.up for report in now) if now else replica.up
+        if up and not replica.up:
+            self._scraper.hasten(replica)
+        replica.up = up
+
+    def _all_reports(self) -> list[WorkerReport]:
+        """Of those that are there, and the last of those that are gone."""
+        return [*self._desk.reports, *self._gone.values()]
+
+    def _keep(self, report: WorkerReport) -> None:
+        """Its counters stay in the sums; what it had in flight is over."""
+        self._forget_returned()
+        self._gone[report.member] = report
+        if len(self._gone) > MAX_GONE:
+            first, second, *_ = self._gone.values()
+            del self._gone[first.member]
+            self._gone[second.member] = _both(first, second)
+
+    def _forget_returned(self) -> None:
+        """Who lost its line, and not its life, has called again."""
+        for report in self._desk.reports:
+            self._gone.pop(report.member, None)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await self.refresh()
+            await asyncio.sleep(LOOK_S)
+
+    # ---- to the workers ----
+
+    def _greeting(self) -> Iterable[Wish]:
+        self._show()
+        return [self._draining(), Loads(self._loads())]
+
+    def _draining(self) -> Draining:
+        return Draining([place for place, replica in self._replicas.items() if replica.draining])
+
+    def _loads(self) -> list[tuple[Place, float, ReplicaLoad]]:
+        return [
+            (place, replica.load_at, replica.load)
+            for place, replica in self._replicas.items()
+            if replica.load is not None
+        ]
+
+    def _noticed(self, replica: Replica) -> None:
+        self._spread()
+        self._desk.tell(LookAgain(place_of(replica)))
+
+    async def _keep_spreading(self) -> None:
+        while True:
+            self._spread()
+            await asyncio.sleep(SPREAD_S)
+
+    def _spread(self) -> None:
+        """Tell the workers what engines said since the last time."""
+        news = [each for each in self._loads() if self._told_at.get(each[0]) != each[1]]
+        if news:
+            self._told_at |= {place: at for place, at, _ in news}
+            self._desk.tell(Loads(news))
+
+
+def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
+    """The counters of two that are gone, as those of the second."""
+    measured = [
+        structs.replace(each[0], measured=total(report.measured for report in each))
+        for _, each in places([one, other])
+    ]
+    return structs.replace(
+        other,
+        series=list(_sum_of([one, other]).items()),
+        replicas=measured,
+        dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
+    )
+
+
+def _sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:
+    sums: dict[tuple[str, str, str], Series] = {}
+    for report in reports:
+        for key, series in report.series:
+            sums.setdefault(key, Series()).merge(series)
+    return sums

@@ -1,0 +1,110 @@
+"""The sum of all workers, those included that are gone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import structs
+
+from router.config.decode import decode
+from router.control.desk import Desk
+from router.control.membership import Seat
+from router.control.messages import Member, Place
+from router.control.reports import ReplicaReport, WorkerReport
+from router.fleet.own_measurements import OwnMeasurements
+from router.observe.series import Series
+from router.overview import MAX_GONE, Overview
+from tests.router.control.test_desk import report
+from tests.support.loops import run_strictly
+from tests.support.routers import config_text
+
+A = Place("m", "v1", "a")
+
+
+def worker(number: int, *, up: bool = True, in_flight: int = 1, requests: int = 1) -> WorkerReport:
+    """A worker that has answered so many requests and measured ten tokens for each."""
+    series = Series()
+    for _ in range(requests):
+        series.outcomes.count("ok")
+        series.duration.observe(0.2)
+    measured = OwnMeasurements(answers=requests, completion_tokens=10 * requests)
+    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured)
+    return structs.replace(report(number), series=[(("m", "v1", "vllm"), series)], replicas=[seen])
+
+
+def overview(folder: Path, test: Callable[[Overview, list[WorkerReport]], None]) -> None:
+    """Run `test` with an overview and the reports that it has, which may be changed."""
+
+    async def run() -> None:
+        text = config_text('url = "http://127.0.0.1:9", engine = "vllm", id = "a"')
+        made = Overview(decode(text, "t.toml"), Seat(0, Member(1, 0, 0), folder, bytes(32)))
+        there: list[WorkerReport] = []
+        made._desk = _Desk(there)
+        test(made, there)
+        await made.close()
+
+    run_strictly(run())
+
+
+class _Desk(Desk):
+    def __init__(self, there: list[WorkerReport]) -> None:
+        super().__init__(list, lambda _: None)
+        self._there = there
+
+    @property
+    def reports(self) -> list[WorkerReport]:
+        return self._there
+
+
+def answered(made: Overview) -> int:
+    return sum(series.outcomes.counts["ok"] for series in made.metrics.series.values())
+
+
+def test_workers_add_up(tmp_path: Path) -> None:
+    """Counts, requests in flight and measurements; up is what is up for all."""
+
+    def test(made: Overview, there: list[WorkerReport]) -> None:
+        (replica,) = made.current_fleet().replicas
+        there += [worker(1, in_flight=2, requests=3), worker(2, requests=4)]
+        made._show()
+        assert (replica.own_in_flight, replica.waiting, replica.up) == (3, 3, True)
+        assert replica.meter.read(0, 0).completion_tokens == 70
+        assert answered(made) == 7
+        there[1] = worker(2, up=False)
+        made._show()
+        assert replica.up is False
+
+    overview(tmp_path, test)
+
+
+def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
+    """Once, also if a worker only lost its line; and however many have gone."""
+
+    def test(made: Overview, there: list[WorkerReport]) -> None:
+        (replica,) = made.current_fleet().replicas
+        made._keep(worker(1, requests=3))
+        there.append(worker(2, requests=1))
+        made._show()
+        assert (answered(made), replica.own_in_flight) == (4, 1)
+        there.append(worker(1, requests=5))
+        made._show()
+        assert answered(made) == 6
+        for number in range(10, 10 + 3 * MAX_GONE):
+            made._keep(worker(number))
+        made._show()
+        assert answered(made) == 6 + 3 * MAX_GONE
+        assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
+        assert len(made._gone) == MAX_GONE
+
+    overview(tmp_path, test)
+
+
+def test_the_sums_are_not_the_workers(tmp_path: Path) -> None:
+    """To show twice does not count twice."""
+
+    def test(made: Overview, there: list[WorkerReport]) -> None:
+        there.append(worker(1, requests=3))
+        made._show()
+        made._show()
+        assert answered(made) == 3
+
+    overview(tmp_path, test)
