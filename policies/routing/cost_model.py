@@ -48,6 +48,11 @@ class LinearModel:
     def coefficients(self) -> list[float]:
         return [one * prior for one, prior in zip(self.relative, self.prior, strict=True)]
 
+    def adopt(self, coefficients: Sequence[float]) -> None:
+        """Begin with what another has learned; its samples are none of this one's."""
+        if not self.samples:
+            self.relative = [one / prior for one, prior in zip(coefficients, self.prior, strict=True)]
+
     def learn(self, features: Sequence[float], value: float, expected: float) -> None:
         """One sample, and what the model expected of it."""
         scale = 1.0 / max(expected, _FLOOR_S)
@@ -82,6 +87,14 @@ class PrefillModel:
         self._fit = LinearModel((0.01, 1 / 16_000, 1e-9), drift)
         self.base_s, self.token_s, self.pair_s = self._fit.prior
 
+    @property
+    def coefficients(self) -> list[float]:
+        return self._fit.coefficients
+
+    def adopt(self, coefficients: Sequence[float]) -> None:
+        self._fit.adopt(coefficients)
+        self.base_s, self.token_s, self.pair_s = self._fit.coefficients
+
     def seconds(self, uncached: float, length: float) -> float:
         return self.base_s + uncached * (self.token_s + self.pair_s * (length - uncached / 2))
 
@@ -102,6 +115,14 @@ class DecodeModel:
     def __init__(self, drift: float) -> None:
         self._fit = LinearModel((0.01, 0.0002), drift)
         self.alone_s, self.neighbour_s = self._fit.prior
+
+    @property
+    def coefficients(self) -> list[float]:
+        return self._fit.coefficients
+
+    def adopt(self, coefficients: Sequence[float]) -> None:
+        self._fit.adopt(coefficients)
+        self.alone_s, self.neighbour_s = self._fit.coefficients
 
     def seconds(self, batch: float) -> float:
         return self.alone_s + self.neighbour_s * batch

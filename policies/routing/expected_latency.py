@@ -27,6 +27,7 @@ from policies.routing.events import (
     Forgotten,
     Prompt,
 )
+from policies.routing.knowledge import Knowledge, Mirror, dumped, loaded
 from policies.routing.ledger import Ledger, Models, Truth
 from policies.routing.policy import R, ReplicaView, RequestFacts, Weighed
 from policies.routing.prefix_index import PrefixIndex, blocks_within
@@ -39,6 +40,7 @@ _FULL: Final = 0.97
 _FINER: Final = 0.5
 """Blocks below this part of the usual size are of another kind, not of a text with shorter words."""
 _TIE: Final = 1e-9
+_CHUNK: Final = 64
 _FIRST_SHARE: Final = 0.1
 
 
@@ -347,6 +349,31 @@ class ExpectedLatency:
         if self._index is not None:
             self._index.forget(replica)
             self._resize(replica, account)
+
+    # ---- handing on ----
+
+    def dump(self) -> bytes:
+        """What a worker that joins would else have to learn: mirrors, and what things cost."""
+        index = self._index
+        mirrors = [Mirror(name, each.tokens, each.truth.factor, index.held(name) if index else [])
+                   for name, each in self._accounts.items()]  # fmt: skip
+        prefill, decode = self._models.prefill.coefficients, self._models.decode.coefficients
+        return dumped(Knowledge(self._block_tokens, self._answer_tokens.value, prefill, decode, mirrors))
+
+    def load(self, state: bytes) -> None:
+        """Take over another's knowledge, beside what is known here. Raises `ValueError` for no dump."""
+        known = loaded(state)
+        self._models.prefill.adopt(known.prefill)
+        self._models.decode.adopt(known.decode)
+        if not self._began:
+            self._answer_tokens.value = known.answer_tokens
+        for mirror in known.mirrors:
+            account = self._accounts.get(mirror.replica) or self._meet(mirror.replica, 1.0, 0.0)
+            account.tokens, account.truth.factor = mirror.tokens, mirror.factor
+            # The newest go in last.
+            for begin in range(0, len(mirror.blocks), _CHUNK):
+                part = tuple(reversed(mirror.blocks[begin : begin + _CHUNK]))
+                self._store(mirror.replica, Prompt(part, 0, known.block_tokens))
 
     # ---- mirrors ----
 

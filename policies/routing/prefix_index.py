@@ -180,6 +180,19 @@ class PrefixIndex:
         mirror = self._mirrors.get(replica)
         return self._capacity if mirror is None else mirror.capacity
 
+    def held(self, replica: str) -> list[int]:
+        """The replica's blocks, the least recently used first."""
+        mirror = self._mirrors.get(replica)
+        if mirror is None:
+            return []
+        table, every = self._table, mirror.every
+        return [
+            block
+            for era in mirror.eras
+            for block in era.blocks[era.next :]
+            if table.get(block, 0) & every == era.code
+        ]
+
     def sizes(self) -> Mapping[str, int]:
         """Blocks per replica."""
         return {replica: mirror.size for replica, mirror in self._mirrors.items()}
