@@ -11,6 +11,7 @@ from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
+from policies.routing.by_beginning import ByBeginning
 from policies.routing.events import Dispatched, Done, FirstToken, Forgotten
 from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
@@ -160,7 +161,17 @@ class Pool:
     `alone`: other routers share these replicas and are not heard now, so all that is known is this router's.
     """
 
-    __slots__ = ("_tell", "_tickets", "alone", "hasher", "policy", "policy_name", "replicas", "retries")
+    __slots__ = (
+        "_fallback",
+        "_tell",
+        "_tickets",
+        "alone",
+        "hasher",
+        "policy",
+        "policy_name",
+        "replicas",
+        "retries",
+    )
 
     def __init__(
         self,
@@ -177,6 +188,8 @@ class Pool:
         self.retries = retries
         self.hasher = hasher
         self.alone = False
+        self._fallback: Policy | None = None
+        """Chooses while this router is alone among others; what a policy mirrors is then far from true."""
         self._tickets: Iterator[int] = count(1)
         # None where nobody wants to know: leases then cost nothing more.
         self._tell: Tell | None = policy.observe if policy.learns else None
@@ -184,6 +197,7 @@ class Pool:
     def share(self, publish: Tell, tickets: Iterator[int]) -> None:
         """Tell others too of what is leased here. `tickets` are unlike those of all others."""
         self._tickets = tickets
+        self._fallback = ByBeginning()
 
         def tell(event: Told) -> None:
             self.policy.observe(event)
@@ -204,7 +218,8 @@ class Pool:
         needs, and `NoHealthyReplica` if those that can are down, draining, full or tried.
         """
         policy = self.policy
-        replica = policy.choose(facts, self._candidates(request, tried), now)
+        chooses = self._fallback if self.alone and policy.learns and self._fallback is not None else policy
+        replica = chooses.choose(facts, self._candidates(request, tried), now)
         tell = self._tell
         if tell is None:
             return Lease(replica)
