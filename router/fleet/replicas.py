@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from math import inf
+from random import Random
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
@@ -197,7 +198,7 @@ class Pool:
     def share(self, publish: Tell, tickets: Iterator[int]) -> None:
         """Tell others too of what is leased here. `tickets` are unlike those of all others."""
         self._tickets = tickets
-        self._fallback = ByBeginning()
+        self._fallback = ByBeginning(Random())
 
         def tell(event: Told) -> None:
             self.policy.observe(event)

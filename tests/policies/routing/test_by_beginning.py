@@ -1,12 +1,15 @@
+from random import Random
+
 from policies.routing.by_beginning import ByBeginning
 from policies.routing.events import Prompt
 from tests.support.routing import NOW, FakeReplica, FakeRequest, replicas
 
 
-def choose(fleet: list[FakeReplica], *blocks: int, session: str | None = None) -> str:
+def choose(fleet: list[FakeReplica], *names: int, session: str | None = None) -> str:
     """Each time another router: none of them remembers anything."""
+    blocks = tuple(hash(names[: depth + 1]) & (2**60 - 1) for depth in range(len(names)))
     prompt = Prompt(blocks, 100 * len(blocks), 100)
-    return ByBeginning().choose(FakeRequest(session, prompt), fleet, NOW).id
+    return ByBeginning(Random(1)).choose(FakeRequest(session, prompt), fleet, NOW).id
 
 
 def test_all_routers_send_prompts_that_begin_alike_to_one_replica() -> None:
