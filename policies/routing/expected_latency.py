@@ -9,7 +9,7 @@ them, `decode` the answer itself. All in seconds, all learned from events; scrap
 only while they are fresh. For a while a newcomer counts as dearer than it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -27,20 +27,16 @@ from policies.routing.events import (
     Forgotten,
     Prompt,
 )
-from policies.routing.knowledge import Knowledge, Mirror, dumped, loaded
-from policies.routing.ledger import Ledger, Models, Truth
+from policies.routing.knowledge import Knowledge, dumped, loaded
+from policies.routing.ledger import Ledger, Models
+from policies.routing.mirrors import NO_PROMPT, Mirrors
 from policies.routing.policy import R, ReplicaView, RequestFacts, Weighed
-from policies.routing.prefix_index import PrefixIndex, blocks_within
 
-_NO_PROMPT: Final = Prompt((), 0, 1)
 _ANSWER_TOKENS: Final = 200
 _ANSWER_WINDOW: Final = 200
 _FULL: Final = 0.97
 """How much of its memory an engine fills before requests wait."""
-_FINER: Final = 0.5
-"""Blocks below this part of the usual size are of another kind, not of a text with shorter words."""
 _TIE: Final = 1e-9
-_CHUNK: Final = 64
 _FIRST_SHARE: Final = 0.1
 
 
@@ -137,21 +133,21 @@ class ExpectedLatency:
         self._random = random
         self._accounts: dict[str, _Account] = {}
         self._models = Models(options.drift)
-        self._index: PrefixIndex | None = None
-        self._block_tokens = 128.0
         self._began = False
-        self.predicted_tokens = 0.0
-        self.reported_tokens = 0.0
-        """Cached tokens, of all answers whose engine said how many there were."""
+        self._mirrors = Mirrors(
+            options.cache_tokens,
+            options.offload_tokens,
+            int(options.index_mb * 1e6),
+            options.scope_share,
+            options.cache_step,
+        )
         self._answer_tokens = Average(_ANSWER_TOKENS, _ANSWER_WINDOW)
-        # The walk along a prompt serves the choice and the event that follows it.
-        self._walked: tuple[Prompt, Mapping[str, int]] = (_NO_PROMPT, {})
 
     # ---- deciding ----
 
     def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:
-        prompt = request.prompt or _NO_PROMPT
-        hits = self._hits(prompt)
+        prompt = request.prompt or NO_PROMPT
+        hits = self._mirrors.hits(prompt)
         tokens, block_tokens = prompt.tokens, prompt.block_tokens
         prefill, decode, answer = self._models.prefill, self._models.decode, self._answer_tokens.value
         usual = 1.0 / self._models.prefill_paces.mean
@@ -183,8 +179,8 @@ class ExpectedLatency:
         return chosen[0] if len(chosen) == 1 else chosen[self._random.randrange(len(chosen))]
 
     def weigh(self, request: RequestFacts, candidates: Sequence[R], now: float) -> Sequence[Weighed]:
-        prompt = request.prompt or _NO_PROMPT
-        hits = self._hits(prompt)
+        prompt = request.prompt or NO_PROMPT
+        hits = self._mirrors.hits(prompt)
         weighed = []
         for replica in candidates:
             terms = self._cost(self._account(replica, now), prompt, hits.get(replica.id, 0), now)._asdict()
@@ -274,7 +270,7 @@ class ExpectedLatency:
             return
         if load.kv_capacity_tokens and load.kv_capacity_tokens != account.tokens:
             account.tokens = load.kv_capacity_tokens
-            self._resize(replica.id, account)
+            self._mirrors.set_size(replica.id, account.tokens)
         ratio = load.kv_usage_ratio
         account.used_tokens = None if ratio is None else ratio * account.tokens
 
@@ -294,19 +290,20 @@ class ExpectedLatency:
             case Forgotten():
                 self._forget(event.replica)
             case CacheLost():
-                self._lose_cache(event.replica)
+                self._mirrors.forget(event.replica)
             case BlocksStored():
-                self._store(event.replica, Prompt(event.blocks, 0, event.block_tokens or self._block_tokens))
+                size = event.block_tokens or self._mirrors.block_tokens
+                self._mirrors.store(event.replica, Prompt(event.blocks, 0, size))
             case BlocksRemoved():
-                self._remove(event)
+                self._mirrors.remove(event.replica, event.blocks)
 
     def _dispatched(self, event: Dispatched) -> None:
         account = self._accounts.get(event.replica) or self._meet(event.replica, 1.0, event.at)
         self._began = True
-        prompt = event.prompt or _NO_PROMPT
-        hit = min(self._hits(prompt).get(event.replica, 0) * prompt.block_tokens, prompt.tokens)
+        prompt = event.prompt or NO_PROMPT
+        hit = min(self._mirrors.hits(prompt).get(event.replica, 0) * prompt.block_tokens, prompt.tokens)
         account.ledger.dispatched(event, prompt.tokens, hit)
-        self._store(event.replica, prompt)
+        self._mirrors.store(event.replica, prompt)
         self._price(account, event.at)
 
     def _done(self, event: Done) -> None:
@@ -319,46 +316,35 @@ class ExpectedLatency:
             if outcome.completion_tokens is not None:
                 self._answer_tokens.add(outcome.completion_tokens)
             if outcome.cached_tokens is not None:
-                self._compare(event.replica, account, work.hit_tokens, outcome.cached_tokens)
+                self._mirrors.compare(event.replica, work.hit_tokens, outcome.cached_tokens)
         if event.answer is not None:
-            self._store(event.replica, event.answer)
+            self._mirrors.store(event.replica, event.answer)
         self._price(account, event.at)
-
-    def _compare(self, replica: str, account: "_Account", predicted: float, reported: float) -> None:
-        self.predicted_tokens += predicted
-        self.reported_tokens += reported
-        if account.truth.compare(predicted, reported, self._block_tokens):
-            self._forget_cache(replica, account)
-        else:
-            self._resize(replica, account)
 
     def _forget(self, replica: str) -> None:
         """A new life: nothing is there, nothing is cached, and its speed may be another."""
         account = self._accounts.pop(replica, None)
         if account is not None:
             account.ledger.leave()
-            self._forget_cache(replica, account)
+        self._mirrors.forget(replica)
 
-    def _lose_cache(self, replica: str) -> None:
-        account = self._accounts.get(replica)
-        if account is not None:
-            self._forget_cache(replica, account)
+    # ---- what others read ----
 
-    def _forget_cache(self, replica: str, account: "_Account") -> None:
-        self._walked = (_NO_PROMPT, {})
-        if self._index is not None:
-            self._index.forget(replica)
-            self._resize(replica, account)
+    @property
+    def predicted_tokens(self) -> float:
+        """Cached tokens that were expected, of all answers whose engine said how many there were."""
+        return self._mirrors.predicted_tokens
 
-    # ---- handing on ----
+    @property
+    def reported_tokens(self) -> float:
+        """Cached tokens that the engines then reported."""
+        return self._mirrors.reported_tokens
 
     def dump(self) -> bytes:
         """What a worker that joins would else have to learn: mirrors, and what things cost."""
-        index = self._index
-        mirrors = [Mirror(name, each.tokens, each.truth.factor, index.held(name) if index else [])
-                   for name, each in self._accounts.items()]  # fmt: skip
         prefill, decode = self._models.prefill.coefficients, self._models.decode.coefficients
-        return dumped(Knowledge(self._block_tokens, self._answer_tokens.value, prefill, decode, mirrors))
+        mirrors, answer = self._mirrors.dump(), self._answer_tokens.value
+        return dumped(Knowledge(self._mirrors.block_tokens, answer, prefill, decode, mirrors))
 
     def load(self, state: bytes) -> None:
         """Take over another's knowledge, beside what is known here. Raises `ValueError` for no dump."""
@@ -367,67 +353,18 @@ class ExpectedLatency:
         self._models.decode.adopt(known.decode)
         if not self._began:
             self._answer_tokens.value = known.answer_tokens
-        for mirror in known.mirrors:
-            account = self._accounts.get(mirror.replica) or self._meet(mirror.replica, 1.0, 0.0)
-            account.tokens, account.truth.factor = mirror.tokens, mirror.factor
-            # The newest go in last.
-            for begin in range(0, len(mirror.blocks), _CHUNK):
-                part = tuple(reversed(mirror.blocks[begin : begin + _CHUNK]))
-                self._store(mirror.replica, Prompt(part, 0, known.block_tokens))
+        self._mirrors.load(known.mirrors, known.block_tokens)
 
-    # ---- mirrors ----
-
-    def _hits(self, prompt: Prompt) -> Mapping[str, int]:
-        if self._walked[0] is not prompt:
-            self._walked = prompt, {} if self._index is None else self._index.match(prompt.blocks)
-        return self._walked[1]
-
-    def _store(self, replica: str, prompt: Prompt) -> None:
-        if not prompt.blocks:
-            return
-        index = self._index or self._make_index(prompt.block_tokens)
-        if prompt.block_tokens < _FINER * self._block_tokens:
-            self._refine(prompt.block_tokens)
-        index.insert(replica, prompt.blocks)
-        self._walked = (_NO_PROMPT, {})
-
-    def _remove(self, event: BlocksRemoved) -> None:
-        if self._index is not None:
-            self._index.remove(event.replica, event.blocks)
-            self._walked = (_NO_PROMPT, {})
-
-    def _make_index(self, block_tokens: float) -> PrefixIndex:
-        options = self._options
-        self._block_tokens = block_tokens
-        capacity = max(1, int((options.cache_tokens + options.offload_tokens) / block_tokens))
-        bound = blocks_within(int(options.index_mb * 1e6))
-        self._index = PrefixIndex(bound, capacity, options.scope_share)
-        for replica, account in self._accounts.items():
-            self._resize(replica, account)
-        return self._index
-
-    def _refine(self, block_tokens: float) -> None:
-        """Prompts come in smaller blocks than thought, of token ids, not of text: mirrors hold more."""
-        self._block_tokens = block_tokens
-        for replica, account in self._accounts.items():
-            self._resize(replica, account)
-
-    def _resize(self, replica: str, account: "_Account") -> None:
-        if self._index is not None:
-            tokens = account.tokens + self._options.offload_tokens
-            blocks = int(tokens * account.truth.factor / self._block_tokens)
-            if blocks != self._index.capacity_of(replica):
-                self._index.resize(replica, blocks)
+    # ---- inside ----
 
     def _meet(self, replica: str, weight: float, now: float) -> "_Account":
         """A replica that nothing is known of is taken to be like the others, at its weight."""
         options = self._options
         ledger = Ledger(self._models, 1 / weight, now)
-        account = _Account(ledger, Truth(options.cache_step), options.cache_tokens)
+        account = _Account(ledger, options.cache_tokens)
         # Whoever is met first of all is no newcomer: there is nobody else.
         account.settled_at = now + options.slow_start_s if self._began else 0.0
         self._accounts[replica] = account
-        self._resize(replica, account)
         self._price(account, now)
         return account
 
@@ -446,13 +383,11 @@ class _Account:
         "sent_before",
         "settled_at",
         "tokens",
-        "truth",
         "used_tokens",
     )
 
-    def __init__(self, ledger: Ledger, truth: Truth, tokens: float) -> None:
+    def __init__(self, ledger: Ledger, tokens: float) -> None:
         self.ledger = ledger
-        self.truth = truth
         self.settled_at = 0.0
         self.tokens = tokens
         """What its memory holds."""

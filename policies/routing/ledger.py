@@ -260,39 +260,3 @@ class Ledger:
     def _release(self, tokens: float, now: float) -> None:
         self._released = self._released * exp((self._released_at - now) / _RELEASE_WINDOW_S) + tokens
         self._released_at = now
-
-
-class Truth:
-    """Predicted against reported cached tokens of one replica, and what follows from the difference.
-
-    A mirror that promises more than the engine keeps is too large, one that promises less too small: its
-    capacity moves by `step` an answer. Answers that found nothing where much was expected, one after the
-    other, are a cache that was flushed.
-    """
-
-    __slots__ = ("_step", "_streak", "factor")
-
-    STREAK: Final = 4
-    LEAST: Final = 0.1
-    MOST: Final = 8.0
-
-    def __init__(self, step: float) -> None:
-        self._step = step
-        self._streak = 0
-        self.factor = 1.0
-        """What the engine's own size is multiplied by."""
-
-    def compare(self, predicted: float, reported: float, block_tokens: float) -> bool:
-        """One answer. True: the cache was flushed, and nothing is known of it any more."""
-        if predicted > reported + block_tokens:
-            self.factor = max(self.factor * (1 - self._step), self.LEAST)
-        elif reported > predicted + block_tokens:
-            self.factor = min(self.factor * (1 + self._step), self.MOST)
-        if predicted > 4 * block_tokens and reported < 0.25 * predicted:
-            self._streak += 1
-        else:
-            self._streak = 0
-        if self._streak < self.STREAK:
-            return False
-        self._streak = 0
-        return True

@@ -25,8 +25,10 @@ Key = tuple[str, str, str]
 class Mirrors(Protocol):
     """A policy that predicts how much of a prompt is cached, and is told how much was."""
 
-    predicted_tokens: float
-    reported_tokens: float
+    @property
+    def predicted_tokens(self) -> float: ...
+    @property
+    def reported_tokens(self) -> float: ...
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@ import pytest
 
 from policies.outcome import Ending, Outcome
 from policies.routing.events import Dispatched, Done, FirstToken
-from policies.routing.ledger import Ledger, Models, Truth
+from policies.routing.ledger import Ledger, Models
 
 BASE_S, TOKEN_S = 0.1, 0.001
 """1,000 uncached tokens take 1.1 s."""
@@ -151,40 +151,3 @@ def test_events_of_unknown_requests_change_nothing() -> None:
     assert books.done(Done("r", 2, 5.0, None)) is not None
     assert books.done(Done("r", 2, 5.0, None)) is None
     assert (books.batch, books.pending, books.tokens_held) == (0, 0, 0)
-
-
-# ---- what was promised, and what was so ----
-
-
-def test_a_mirror_that_promises_too_much_shrinks_and_one_too_little_grows() -> None:
-    truth = Truth(step=0.02)
-    for _ in range(50):
-        assert not truth.compare(predicted=4_000, reported=3_000, block_tokens=128)
-    assert truth.factor == pytest.approx(0.98**50)
-    for _ in range(50):
-        truth.compare(predicted=3_000, reported=4_000, block_tokens=128)
-    assert truth.factor == pytest.approx(0.98**50 * 1.02**50)
-    before = truth.factor
-    truth.compare(predicted=4_000, reported=3_900, block_tokens=128)
-    assert truth.factor == before
-
-
-def test_the_factor_is_bounded() -> None:
-    truth = Truth(step=0.5)
-    for _ in range(100):
-        truth.compare(10_000, 5_000, 128)
-    assert truth.factor == Truth.LEAST
-    for _ in range(100):
-        truth.compare(5_000, 10_000, 128)
-    assert truth.factor == Truth.MOST
-
-
-def test_a_streak_of_broken_promises_is_a_flush() -> None:
-    """Four in a row; one that was kept in between is proof that it was none."""
-    truth = Truth(step=0.02)
-    assert [truth.compare(4_000, 0, 128) for _ in range(8)] == [False, False, False, True] * 2
-    for _ in range(20):
-        assert not truth.compare(4_000, 0, 128)
-        assert not truth.compare(4_000, 0, 128)
-        assert not truth.compare(4_000, 4_000, 128)
-    assert not any(truth.compare(200, 0, 128) for _ in range(20))
