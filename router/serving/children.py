@@ -13,8 +13,8 @@ from time import monotonic
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 STOP = signal.SIGUSR1
-"""How a supervisor asks a child to stop. Children ignore what the supervisor is asked with: systemd, for one,
-signals all processes of a unit, and a child that also heard it passed on would take it for the second time."""
+"""How a supervisor asks a child to stop. Children ignore what it is asked with itself: a terminal signals all
+processes of a job, and a child that also heard it passed on would take it for the second time."""
 
 _READY = b"ready\n"
 
