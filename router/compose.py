@@ -5,6 +5,7 @@ import contextlib
 from random import Random
 from time import monotonic
 
+from policies.routing.events import Event
 from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
@@ -12,6 +13,7 @@ from router.config.model import Config
 from router.control.hearing import Hearing, share
 from router.control.membership import Seat, join, prefix_key
 from router.fleet.build import build_fleet
+from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
 from router.fleet.replicas import Fleet, Replica
 from router.fleet.scraper import Scraper
@@ -43,7 +45,10 @@ class Router:
     def __init__(self, config: Config, seat: Seat | None = None) -> None:
         self.config = config
         self.seat = seat
-        self.fleet = build_fleet(config, Random(), prefix_key(config) if seat is None else seat.prefix_key)
+        key = prefix_key(config) if seat is None else seat.prefix_key
+        self.fleet = build_fleet(config, Random(), key)
+        # Some engines empty their events as they are read: one process may.
+        self.kv_events = KvEvents(key, self._learn, pulls=seat is None or seat.number == 1)
         self.sharing = join(config, seat)
         if self.sharing is not None:
             share(self.fleet, self.sharing)
@@ -56,7 +61,7 @@ class Router:
             max_head_bytes=config.upstream.max_response_head_bytes,
             max_connections=config.upstream.max_connections_per_replica,
         )
-        self.scraper = Scraper(config.scrape, noticed=self._look_again)
+        self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         self.prober = Prober(
             config.health,
             changed=self._health_changed,
@@ -67,10 +72,14 @@ class Router:
             self.current_fleet, more=[gauges], dropped_log_lines=self._dropped_log_lines
         )
         target = open_target(config.server.access_log)
-        self.access_log = None if target is None else AccessLog(target)
+        self.access_log = (
+            None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
+        )
         dispatcher = Dispatcher(limits, self.watch, self.upstreams, failed=self._look_again)
         rules = RequestRules(max_depth=config.server.max_json_depth)
-        self.inference = Inference(self.current_fleet, dispatcher, limits, rules, self.observe)
+        self.inference = Inference(
+            self.current_fleet, dispatcher, limits, rules, self.observe, hashes_all=config.server.log_prefixes
+        )
         budget = _budget(config)
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
@@ -92,6 +101,7 @@ class Router:
         self.prober.follow(watched)
         if self.seat is None:
             self.scraper.follow(watched)
+        self.kv_events.follow(watched)
         if self.sharing is not None:
             await self.sharing.start()
         self._housekeeping = asyncio.create_task(self._keep_house())
@@ -107,6 +117,7 @@ class Router:
                 await self._housekeeping
         await self.prober.close()
         await self.scraper.close()
+        await self.kv_events.close()
         self.front_end.close()
         self.watch.close()
         if self.sharing is not None:
@@ -119,9 +130,22 @@ class Router:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
 
+    def _learn(self, replica: Replica, event: Event) -> None:
+        """A replica said something of its cache."""
+        route = self.fleet.routes.get(f"{replica.identity.model}@{replica.identity.version}")
+        if route is not None and route.pool.policy.learns:
+            route.pool.policy.observe(event)
+
+    def _forget(self, replica: Replica) -> None:
+        """An engine began anew: its cache is empty, whatever was sent there."""
+        self.kv_events.hasten(replica)
+        for pool in self.fleet.pools.values():
+            pool.forget(replica, monotonic())
+
     def _health_changed(self, change: HealthChange) -> None:
         if change.up:
             self.scraper.hasten(change.replica)
+            self.kv_events.hasten(change.replica)
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

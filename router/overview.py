@@ -12,6 +12,7 @@ from time import monotonic
 
 from msgspec import structs
 
+from policies.routing.events import Forgotten
 from router.admin.app import create_admin_app
 from router.api.openai import RequestRules
 from router.config.model import Config
@@ -53,7 +54,7 @@ class Overview:
             None if self._sharing is None else Hearing(self.current_fleet, self._sharing, counts=False)
         )
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
-        self._scraper = Scraper(config.scrape, noticed=self._noticed)
+        self._scraper = Scraper(config.scrape, noticed=self._noticed, restarted=self._restarted)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
@@ -107,6 +108,15 @@ class Overview:
         """An operator has set `Replica.draining` here: it is so in all workers."""
         self._learning_until = 0.0
         self._desk.tell(self._draining())
+
+    def _restarted(self, replica: Replica) -> None:
+        """An engine began anew: its cache is empty, whatever was sent there."""
+        place, event = place_of(replica), Forgotten(replica.id, monotonic())
+        policy = self._fleet.pools[place.model, place.version].policy
+        if policy.learns:
+            policy.observe(event)
+        if self._sharing is not None:
+            self._sharing.publish(event, model=place.model, version=place.version)
 
     # ---- from the workers ----
 

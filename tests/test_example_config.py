@@ -63,6 +63,8 @@ def test_values_that_are_set_are_the_defaults() -> None:
 def test_everything_decodes_when_uncommented(tmp_path: Path) -> None:
     """Every option and every section that is commented out is one that may be used, all of them together."""
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "tokenizers" / "llama-8b").mkdir(parents=True)
+    (tmp_path / "tokenizers" / "llama-8b" / "tokenizer.json").touch()
     config = decode(uncommented(), "example", environ=ENVIRON, directory=tmp_path)
     assert config.redis is not None
     assert config.keys and config.limits and config.policies

@@ -15,6 +15,8 @@ from loadtest.engine.core import EngineOptions
 from loadtest.engine.dialect import DIALECTS
 from loadtest.engine.latency import PROFILES
 from loadtest.engine.server import MAIN, RunningEngine, engine_options, serve_engine
+from router.fleet.extras import ExtraMissing
+from router.fleet.zmq_links import LinkError
 
 _PORTS: Final = {"vllm": 8000, "tgi": 3000, "trtllm": 8000, "triton": 8000}
 
@@ -40,6 +42,9 @@ _PORTS: Final = {"vllm": 8000, "tgi": 3000, "trtllm": 8000, "triton": 8000}
 @click.option("--block-size", type=click.IntRange(1), help="Tokens per KV block.")
 @click.option("--api-key", envvar="ENGINE_API_KEY", help="Key that guarded paths require.")
 @click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="A knob of the dialect.")
+@click.option(
+    "--kv-events-config", metavar="JSON", help="vllm, trtllm: publish KV events, as vLLM's option says."
+)
 @click.option("--fault", "faults", multiple=True, help="Fault of every replica, such as reset@5;p=0.1.")
 @click.option(
     "--shutdown-timeout", type=click.FloatRange(0), default=0.0, help="Seconds to drain on SIGTERM."
@@ -57,7 +62,7 @@ def engine(**given: Any) -> None:
         code = _run(_serve(options, given["host"], _port_list(given), faults, given["shutdown_timeout"]))
     except (msgspec.ValidationError, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    except OSError as error:
+    except (OSError, LinkError, ExtraMissing) as error:
         raise click.ClickException(f"cannot listen: {error}") from error
     sys.exit(code)
 
@@ -66,6 +71,9 @@ def _options(given: Mapping[str, Any]) -> EngineOptions:
     """The dialect's defaults with what was given; raises ValueError for a bad knob."""
     names = ("max_model_len", "max_num_seqs", "num_blocks", "block_size", "api_key")
     changes = {name: given[name] for name in names if given[name] is not None}
+    extra = dict(_knob(text) for text in given["extra"])
+    if given["kv_events_config"] is not None:
+        extra["kv_events_config"] = given["kv_events_config"]
     return replace(
         engine_options(given["dialect"], **changes),
         model=given["model"],
@@ -74,7 +82,7 @@ def _options(given: Mapping[str, Any]) -> EngineOptions:
         latency=PROFILES[given["profile"]],
         speed=given["speed"],
         seed=given["seed"],
-        extra=dict(_knob(text) for text in given["extra"]),
+        extra=extra,
     )
 
 
@@ -100,8 +108,8 @@ async def _serve(
         loop.add_signal_handler(number, signalled.set)
     replicas: list[RunningEngine] = []
     try:
-        for port in ports:
-            replica = await serve_engine(options, host, port)
+        for index, port in enumerate(ports):
+            replica = await serve_engine(_of_index(options, index), host, port)
             replicas.append(replica)
             replica.faults.set(*faults)
             _announce(replica)
@@ -113,6 +121,13 @@ async def _serve(
         for replica in replicas:
             await replica.close()
     return 0
+
+
+def _of_index(options: EngineOptions, index: int) -> EngineOptions:
+    """Replicas of one command publish KV events on consecutive ports, too, as ranks do."""
+    if not index or not options.extra.get("kv_events_config"):
+        return options
+    return replace(options, extra={**options.extra, "kv_events_rank": index})
 
 
 def _announce(replica: RunningEngine) -> None:

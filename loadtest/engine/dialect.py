@@ -131,6 +131,16 @@ class Dialect(Protocol):
         """What health paths answer when the engine is known dead."""
 
 
+class Publisher(Protocol):
+    """Sockets beside HTTP that a dialect writes to; the server opens and closes them."""
+
+    def open(self) -> None:
+        """Does nothing if it is open. Raises `LinkError` and `ExtraMissing`."""
+
+    def close(self) -> None:
+        """Does nothing if it is closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """How the engine's HTTP server behaves around the dialect."""
@@ -147,6 +157,8 @@ class Traits:
     """Longer bodies get `error(413, ...)`."""
     extra_ports: Mapping[str, Routes] = field(default_factory=dict)
     """Further listeners by name, such as Triton's metrics port."""
+    publishers: Sequence[Publisher] = ()
+    """Of KV events, over ZMQ."""
 
 
 DIALECTS: Final[Mapping[str, str]] = MappingProxyType(

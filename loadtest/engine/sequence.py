@@ -41,7 +41,7 @@ class Sequence:
         self.params = params
         self.weights_seed = weights_seed
         self.arrived_s = arrived_s
-        self.root = zlib.crc32(repr((params.lora, params.cache_salt)).encode()) if _isolated(params) else 0
+        self.root = root_of(params)
         self.computed = 0
         self.cached_tokens = 0
         self.blocks: list[int] = []
@@ -114,5 +114,7 @@ class Sequence:
         )
 
 
-def _isolated(params: SamplingParams) -> bool:
-    return params.lora is not None or params.cache_salt is not None
+def root_of(params: SamplingParams) -> int:
+    """Where the chain of hashes begins: prompts of different adapters or salts share no block."""
+    plain = params.lora is None and params.cache_salt is None
+    return 0 if plain else zlib.crc32(repr((params.lora, params.cache_salt)).encode())

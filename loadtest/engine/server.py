@@ -73,6 +73,8 @@ class RunningEngine:
         if self._relisten is not None:
             self._relisten.cancel()
             self._relisten = None
+        for publisher in self.dialect.traits.publishers:
+            publisher.open()
         for name in self._listeners():
             if name in self._servers:
                 continue
@@ -98,7 +100,12 @@ class RunningEngine:
         self.stop_listening()
         for connection in list(self.connections):
             connection.reset()
+        self._close_publishers()
         self.core.close()
+
+    def _close_publishers(self) -> None:
+        for publisher in self.dialect.traits.publishers:
+            publisher.close()
 
     async def restart(self) -> None:
         """As if a new process took the place of a killed one: cold cache, counters at zero, same ports."""
@@ -131,6 +138,7 @@ class RunningEngine:
         if self._relisten is not None:
             self._relisten.cancel()
         self.stop_listening()
+        self._close_publishers()
         self.core.close()
         for connection in list(self.connections):
             connection.close()

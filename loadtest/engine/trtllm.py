@@ -12,9 +12,11 @@ import msgspec
 from loadtest.engine import trtllm_wire as wire
 from loadtest.engine.core import EngineCore, EngineDead, EngineOptions
 from loadtest.engine.dialect import Handler, Refusal, Reply, Request, Response, Routes, Traits
+from loadtest.engine.kv_publisher import KvPublisher, config_of
 from loadtest.engine.tokens import encode
 from loadtest.engine.trtllm_events_wire import EventLog
 from loadtest.engine.trtllm_inference import Inference
+from loadtest.engine.trtllm_kv_push import TrtllmKvPush
 from loadtest.engine.trtllm_responses import Responses
 from loadtest.engine.trtllm_telemetry import Snapshot, Telemetry
 
@@ -36,6 +38,10 @@ class TrtllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds that `/metrics` waits for a first record; older servers wait for events, too."""
     event_buffer_max_size: int = 16_384
     """KV cache events kept until they are read; 0: none at all."""
+    kv_events_config: str = ""
+    """JSON of `kv_events_config`: events are published over ZMQ, too."""
+    kv_events_rank: int = 0
+    """Added to the ports of the events."""
     auto_calls: bool = False
     """Whether `tool_choice: auto` makes the model call the first tool, unless it was just given an answer."""
     window_size: int = 131_072
@@ -76,6 +82,11 @@ class TrtllmDialect:
             core.listeners.append(self._telemetry)
         if extra.event_buffer_max_size:
             core.cache.listeners.append(self._events)
+        self._push: TrtllmKvPush | None = None
+        if (config := config_of(extra.kv_events_config)) is not None:
+            publisher = KvPublisher(config, extra.kv_events_rank, replays_topic=True)
+            self._push = TrtllmKvPush(publisher, options.block_size)
+            core.cache.listeners.append(self._push)
 
     @property
     def routes(self) -> Routes:
@@ -109,6 +120,7 @@ class TrtllmDialect:
             health_paths=frozenset({"/health", "/health_generate"}),
             idle_timeout_s=5.0,
             server_headers=(("server", "uvicorn"),),
+            publishers=() if self._push is None else (self._push.publisher,),
         )
 
     def authorize(self, _: Request) -> Response | None:

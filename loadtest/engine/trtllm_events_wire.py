@@ -89,6 +89,41 @@ def stored_block(block_hash: int, tokens: Sequence[int]) -> StoredBlock:
     return StoredBlock(block_hash, tuple(map(UniqueToken, tokens)))
 
 
+class BlockKeys:
+    """The keys of cached blocks, by the cache's own hashes."""
+
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+        self._keys: dict[int, int] = {}
+
+    def add(
+        self, hashes: Sequence[int], parent: int | None, token_ids: Sequence[int]
+    ) -> tuple[int | None, list[tuple[int, Sequence[int]]]]:
+        """The parent's key, and each block's key with its tokens."""
+        parent_key = key = self._keys.get(parent) if parent is not None else None
+        blocks = []
+        for at, block_hash in enumerate(hashes):
+            tokens = token_ids[at * self._block_size : (at + 1) * self._block_size]
+            key = block_key(tokens, key, self._isolation(block_hash, tokens) if key is None else None)
+            self._keys[block_hash] = key
+            blocks.append((key, tokens))
+        return parent_key, blocks
+
+    def pop(self, hashes: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self._keys.pop(block_hash) for block_hash in hashes)
+
+    def clear(self) -> tuple[int, ...]:
+        """All keys, forgotten."""
+        keys = tuple(self._keys.values())
+        self._keys.clear()
+        return keys
+
+    @staticmethod
+    def _isolation(block_hash: int, tokens: Sequence[int]) -> int | None:
+        """What keeps the first block of a salted or adapted prompt apart from a plain one of equal tokens."""
+        return None if block_hash == chain_hash(0, tokens) else block_hash
+
+
 class EventLog:
     """The events of one KV cache until they are read, at most `size` of them: the oldest are lost first.
 
@@ -98,9 +133,8 @@ class EventLog:
     def __init__(self, size: int, num_blocks: int, block_size: int, window_size: int) -> None:
         self._events: deque[Event] = deque(maxlen=size)
         self._numbers = count()
-        self._block_size = block_size
         self._window_size = window_size
-        self._keys: dict[int, int] = {}
+        self._keys = BlockKeys(block_size)
         self._add(Created((num_blocks, 0)))
 
     def drain(self) -> list[Event]:
@@ -111,29 +145,17 @@ class EventLog:
 
     def stored(self, hashes: Sequence[int], parent: int | None, token_ids: Sequence[int]) -> None:
         """Full blocks became reusable."""
-        parent_key = self._keys.get(parent) if parent is not None else None
-        key = parent_key
-        blocks = []
-        for at, block_hash in enumerate(hashes):
-            tokens = token_ids[at * self._block_size : (at + 1) * self._block_size]
-            key = block_key(tokens, key, self._isolation(block_hash, tokens) if key is None else None)
-            self._keys[block_hash] = key
-            blocks.append(stored_block(key, tokens))
-        self._add(Stored(parent_key, tuple(blocks)))
+        parent_key, blocks = self._keys.add(hashes, parent, token_ids)
+        self._add(Stored(parent_key, tuple(stored_block(key, tokens) for key, tokens in blocks)))
 
     def removed(self, hashes: Sequence[int]) -> None:
         """Blocks were evicted."""
-        self._add(Removed(tuple(self._keys.pop(block_hash) for block_hash in hashes)))
+        self._add(Removed(self._keys.pop(hashes)))
 
     def cleared(self) -> None:
         """There is no event for this: every block is removed by name."""
-        if self._keys:
-            self.removed(tuple(self._keys))
-
-    @staticmethod
-    def _isolation(block_hash: int, tokens: Sequence[int]) -> int | None:
-        """What keeps the first block of a salted or adapted prompt apart from a plain one of equal tokens."""
-        return None if block_hash == chain_hash(0, tokens) else block_hash
+        if keys := self._keys.clear():
+            self._add(Removed(keys))
 
     def _add(self, data: Data) -> None:
         self._events.append(Event(next(self._numbers), data, self._window_size))

@@ -45,12 +45,14 @@ class VllmDialect:
 
     @property
     def traits(self) -> Traits:
+        events = self._base.kv_events
         return Traits(
             disconnect="at_once",
             health_paths=frozenset({"/health", "/ping"}),
             idle_timeout_s=self._base.flags.keep_alive_s,
             server_headers=(("server", "uvicorn"),),
             drains_listening=True,
+            publishers=() if events is None else (events.publisher,),
         )
 
     def _all_routes(self) -> Routes:

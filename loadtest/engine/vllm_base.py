@@ -7,9 +7,11 @@ from uuid import uuid4
 
 from loadtest.engine.core import EngineCore, EngineOptions, Generation
 from loadtest.engine.dialect import Headers, Request
+from loadtest.engine.kv_publisher import KvPublisher, config_of
 from loadtest.engine.sampling import SamplingParams
 from loadtest.engine.vllm_context import output_limit
 from loadtest.engine.vllm_errors import bad_request, queue_full, unknown_model
+from loadtest.engine.vllm_kv_events import Layout, VllmKvEvents
 from loadtest.engine.vllm_options import VllmOptions
 from loadtest.engine.vllm_usage import UsageReport
 from loadtest.engine.vllm_wire import Identity
@@ -30,6 +32,7 @@ class VllmBase:
         """Path by name of the loaded adapters."""
         self.requests: dict[str, tuple[Generation, ...]] = {}
         """Generations by response id, for `/abort_requests`; finished ones are dropped now and then."""
+        self.kv_events = _kv_events(core, options, self.flags)
 
     def lora_of(self, model: str | None) -> str | None:
         """The adapter that a model name means; None is the base model. Raises Refusal for an unknown name."""
@@ -60,6 +63,9 @@ class VllmBase:
         if limit is not None and self.core.stats().waiting >= limit:
             self.rejected += 1
             raise queue_full()
+        if self.kv_events is not None:
+            for choices in params:
+                self.kv_events.expect(choices[0])
         generations = tuple(
             self.core.submit(prompt, one)
             for prompt, choices in zip(prompts, params, strict=True)
@@ -126,3 +132,15 @@ class VllmBase:
             return int(header)
         except ValueError as error:
             raise bad_request(f"X-Vllm-Priority must be an integer, got {header!r}") from error
+
+
+def _kv_events(core: EngineCore, options: EngineOptions, flags: VllmOptions) -> VllmKvEvents | None:
+    """What publishes the cache's events, if the options ask for them."""
+    config = config_of(flags.kv_events_config)
+    if config is None:
+        return None
+    layout = Layout(flags.release, int_hashes=flags.kv_events_int_hashes)
+    publisher = KvPublisher(config, flags.kv_events_rank, replays_topic=layout.replays_topic)
+    events = VllmKvEvents(publisher, layout, options.block_size, flags.kv_events_rank)
+    core.cache.listeners.append(events)
+    return events

@@ -42,12 +42,22 @@ class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Label of the LoRA gauge."""
     embedding_size: int = 64
     """Length of embedding vectors."""
+    kv_events_config: str = ""
+    """JSON of `--kv-events-config`; `version` decides how the events are encoded."""
+    kv_events_rank: int = 0
+    """Data-parallel rank: added to the ports of the events."""
+    kv_events_int_hashes: bool = True
+    """Whether block hashes are numbers or whole digests (`VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES`)."""
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The version's numbers."""
+        return tuple(int(part) for part in self.version.split(".") if part.isdigit())
 
     @property
     def recent(self) -> bool:
         """Whether it speaks as v0.32 does."""
-        numbers = tuple(int(part) for part in self.version.split(".") if part.isdigit())
-        return numbers >= (0, 32)
+        return self.release >= (0, 32)
 
     @property
     def system_fingerprint(self) -> str | None:

@@ -7,7 +7,6 @@ from typing import Final
 
 from loadtest.peers.rules import (
     AIBrix,
-    CacheAware,
     Dynamo,
     Gorgo,
     LlmDAffinity,
@@ -21,9 +20,11 @@ from policies.routing import POLICIES
 from policies.routing.policy import Policy
 
 
-def _shipped(kind: str) -> Callable[[Random, float], Policy]:
+def _shipped(kind: str, **options: float) -> Callable[[Random, float], Policy]:
+    """A policy that we have too, with its peer's defaults."""
+
     def make(random: Random, _cache_tokens: float) -> Policy:
-        policy: Policy = POLICIES[kind](POLICIES[kind].Options(), random)
+        policy: Policy = POLICIES[kind](POLICIES[kind].Options(**options), random)
         return policy
 
     return make
@@ -36,9 +37,13 @@ PEERS: Final[Mapping[str, Callable[[Random, float], Policy]]] = MappingProxyType
         "least_requests": _shipped("least_requests"),
         "power_of_two": _shipped("power_of_two"),
         "prefix_hash": lambda random, _: PrefixHash(random),
-        "vllm_router_cache_aware": lambda random, _: CacheAware(random),
-        "smg_cache_aware": lambda random, _: CacheAware(
-            random, cache_threshold=0.3, balance_abs=64, balance_rel=1.5, miss_to_least_loaded=True
+        "vllm_router_cache_aware": _shipped("prefix_affinity"),
+        "smg_cache_aware": _shipped(
+            "prefix_affinity",
+            cache_threshold=0.3,
+            balance_abs_threshold=64,
+            balance_rel_threshold=1.5,
+            miss_to_least_loaded=True,
         ),
         "llm_d_default": LlmDDefault,
         "llm_d_affinity": LlmDAffinity,

@@ -79,9 +79,9 @@ class Peer:
 
     # ---- for the rules ----
 
-    def cost(self, replica: R, prompt: Prompt, hit: float, now: float) -> float:
-        """The rule, for peers that choose the least of something. `hit` in tokens."""
-        raise NotImplementedError
+    def cost(self, replica: R, prompt: Prompt, hit: float, now: float) -> float:  # noqa: ARG002
+        """The rule, for peers that choose the least of something. `hit` in tokens; others show their load."""
+        return replica.in_flight
 
     def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:
         prompt = request.prompt or NO_PROMPT

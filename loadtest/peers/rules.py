@@ -15,47 +15,6 @@ from policies.routing.events import Dispatched, Done, Event, Forgotten, Prompt
 from policies.routing.policy import R, RequestFacts
 
 
-class CacheAware(Peer):
-    """SGLang's router, vllm-router and SMG (`policies/cache_aware.rs`): affinity until loads part too far.
-
-    Loads that differ by more than `balance_abs` and by the factor `balance_rel`: least in flight. Else the
-    longest match, if it is more than `cache_threshold` of the prompt; else the smallest tree, or with SMG's
-    newest form the least in flight. Ported over blocks instead of characters.
-    """
-
-    def __init__(
-        self,
-        random: Random,
-        *,
-        cache_threshold: float = 0.5,
-        balance_abs: int = 32,
-        balance_rel: float = 1.1,
-        miss_to_least_loaded: bool = False,
-    ) -> None:
-        super().__init__(random)
-        self._cache_threshold = cache_threshold
-        self._balance_abs = balance_abs
-        self._balance_rel = balance_rel
-        self._miss_to_least_loaded = miss_to_least_loaded
-
-    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
-        prompt = request.prompt or NO_PROMPT
-        loads = [replica.in_flight for replica in candidates]
-        if max(loads) - min(loads) > self._balance_abs and max(loads) > self._balance_rel * min(loads):
-            return self._least_loaded(candidates)
-        hits = self.hits(prompt)
-        best = max(candidates, key=lambda replica: hits.get(replica.id, 0.0))
-        if hits.get(best.id, 0.0) > self._cache_threshold * prompt.tokens:
-            return best
-        if self._miss_to_least_loaded:
-            return self._least_loaded(candidates)
-        return min(candidates, key=lambda replica: self.remembered(replica.id))
-
-    def _least_loaded(self, candidates: Sequence[R]) -> R:
-        least = min(replica.in_flight for replica in candidates)
-        return self.one_of([replica for replica in candidates if replica.in_flight == least])
-
-
 class LMetric(Peer):
     """LMetric (arXiv 2603.15202): pending and new uncached tokens times the batch it would join."""
 

@@ -82,7 +82,7 @@ def misses(runner: Runner) -> None:
 
 
 def capacity(runner: Runner) -> None:
-    """The highest rate at which 90 % of requests keep the promise, by bisection; times the load's own rate."""
+    """The highest rate at which 90 % of requests keep the promise, by bisection; times the load's rate."""
     loads = runner.loads((*SIX, "tool8"))
     policies = (OURS, *runner.peers)
     low = {(policy, load): 0.25 for policy in policies for load in loads}

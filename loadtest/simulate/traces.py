@@ -8,6 +8,7 @@ import gzip
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -69,16 +70,16 @@ def read_access_log(path: Path, block_tokens: int | None = None) -> Workload:
     """Lines of this router's own access log, with `prefix` (hashed blocks) switched on."""
     asks = []
     size = block_tokens or 0
-    begin: float | None = None
     for line in _lines(path):
         if "prompt_tokens" not in line:
             continue
         blocks = tuple(int(block, 16) for block in line.get("prefix", ()))
         size = size or round(line.get("prefix_block_tokens", 128))
-        at = _seconds(line["time"])
-        begin = at if begin is None else begin
         prompt = Prompt(blocks, line["prompt_tokens"], size)
-        asks.append(Ask(max(0.0, at - begin), prompt, line.get("completion_tokens", 1), line.get("session")))
+        at = _seconds(line["time"])
+        asks.append(Ask(at, prompt, line.get("completion_tokens", 1), line.get("session")))
+    begin = min((ask.at for ask in asks), default=0.0)
+    asks = [replace(ask, at=ask.at - begin) for ask in asks]
     return open_loop(path.name.split(".")[0], asks, size or 128)
 
 

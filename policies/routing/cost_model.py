@@ -144,7 +144,7 @@ class Pace:
 
     __slots__ = ("_expected", "_factor", "_fleet", "_streak", "_took", "samples")
 
-    _FADING: Final = 0.98
+    _FADING: Final = 0.995
     _PRIOR: Final = 3.0
 
     def __init__(self, fleet: Paces, slowness: float) -> None:
@@ -159,7 +159,12 @@ class Pace:
     @property
     def factor(self) -> float:
         """What the model's seconds are multiplied by here."""
-        return self._factor / self._fleet.mean if self.samples else self._factor
+        return self.own / self._fleet.mean
+
+    @property
+    def own(self) -> float:
+        """The same in multiples of the fleet's mean, which moves with every sample of anybody."""
+        return self._factor if self.samples else self._factor * self._fleet.mean
 
     def learn(self, took: float, expected: float) -> float:
         """One sample; `expected` is the model's. Returns what it teaches the model: clipped, set right."""

@@ -63,12 +63,23 @@ class Forgotten(NamedTuple):
     at: float
 
 
+class CacheLost(NamedTuple):
+    """Nothing is known any more of what the replica caches; of what it is doing, all."""
+
+    replica: str
+    at: float
+
+
 class BlocksStored(NamedTuple):
-    """The replica said that it now holds these blocks, in the order of their chain."""
+    """The replica said that it now holds these blocks, in the order of their chain.
+
+    They are of `block_tokens` each; None: of as many as the prompts'.
+    """
 
     replica: str
     at: float
     blocks: Sequence[int]
+    block_tokens: float | None = None
 
 
 class BlocksRemoved(NamedTuple):
@@ -79,4 +90,4 @@ class BlocksRemoved(NamedTuple):
     blocks: Sequence[int]
 
 
-Event = Dispatched | FirstToken | Done | Forgotten | BlocksStored | BlocksRemoved
+Event = Dispatched | FirstToken | Done | Forgotten | CacheLost | BlocksStored | BlocksRemoved

@@ -19,6 +19,7 @@ from policies.routing.cost_model import Average
 from policies.routing.events import (
     BlocksRemoved,
     BlocksStored,
+    CacheLost,
     Dispatched,
     Done,
     Event,
@@ -35,6 +36,8 @@ _ANSWER_TOKENS: Final = 200
 _ANSWER_WINDOW: Final = 200
 _FULL: Final = 0.97
 """How much of its memory an engine fills before requests wait."""
+_FINER: Final = 0.5
+"""Blocks below this part of the usual size are of another kind, not of a text with shorter words."""
 _TIE: Final = 1e-9
 _FIRST_SHARE: Final = 0.1
 
@@ -135,6 +138,9 @@ class ExpectedLatency:
         self._index: PrefixIndex | None = None
         self._block_tokens = 128.0
         self._began = False
+        self.predicted_tokens = 0.0
+        self.reported_tokens = 0.0
+        """Cached tokens, of all answers whose engine said how many there were."""
         self._answer_tokens = Average(_ANSWER_TOKENS, _ANSWER_WINDOW)
         # The walk along a prompt serves the choice and the event that follows it.
         self._walked: tuple[Prompt, Mapping[str, int]] = (_NO_PROMPT, {})
@@ -146,14 +152,16 @@ class ExpectedLatency:
         hits = self._hits(prompt)
         tokens, block_tokens = prompt.tokens, prompt.block_tokens
         prefill, decode, answer = self._models.prefill, self._models.decode, self._answer_tokens.value
-        base_s, token_s, pair_s = prefill.base_s, prefill.token_s, prefill.pair_s
-        alone_s, neighbour_s = answer * decode.alone_s, answer * decode.neighbour_s
+        usual = 1.0 / self._models.prefill_paces.mean
+        base_s, token_s, pair_s = prefill.base_s * usual, prefill.token_s * usual, prefill.pair_s * usual
+        usual = answer / self._models.decode_paces.mean
+        alone_s, neighbour_s = decode.alone_s * usual, decode.neighbour_s * usual
         least = inf
         chosen: list[R] = []
         accounts = self._accounts
         for replica in candidates:
             account = accounts.get(replica.id)
-            if account is None or account.read_at != replica.load_at:
+            if account is None or account.read_at != replica.load_at or not account.is_known:
                 account = self._account(replica, now)
             hit = hits.get(replica.id)
             uncached = tokens if hit is None else max(tokens - hit * block_tokens, 1.0)
@@ -221,14 +229,18 @@ class ExpectedLatency:
         if account.read_at != replica.load_at:
             self._read_load(account, replica)
             self._price(account, now)
+        elif not account.is_known:
+            self._price(account, now)
         return account
 
     def _price(self, account: "_Account", now: float) -> None:
         """What the models' seconds are multiplied by here, and the room that is left."""
         ledger, options = account.ledger, self._options
         weight = 1.0 + options.own_work + options.others * ledger.batch
-        account.prefill_weight = ledger.prefill_pace.factor * weight
-        account.decode_weight = options.others * ledger.decode_pace.factor
+        prefill, decode = ledger.prefill_pace, ledger.decode_pace
+        account.prefill_weight = prefill.own * weight
+        account.decode_weight = options.others * decode.own
+        account.is_known = prefill.samples > 0 and decode.samples > 0
         account.neighbours = 2 * ledger.batch + 1
         account.room_tokens = _FULL * account.tokens - self._used_tokens(account, now)
 
@@ -279,12 +291,12 @@ class ExpectedLatency:
                 self._done(event)
             case Forgotten():
                 self._forget(event.replica)
+            case CacheLost():
+                self._lose_cache(event.replica)
             case BlocksStored():
-                self._store(event.replica, Prompt(event.blocks, 0, self._block_tokens))
+                self._store(event.replica, Prompt(event.blocks, 0, event.block_tokens or self._block_tokens))
             case BlocksRemoved():
-                if self._index is not None:
-                    self._index.remove(event.replica, event.blocks)
-                    self._walked = (_NO_PROMPT, {})
+                self._remove(event)
 
     def _dispatched(self, event: Dispatched) -> None:
         account = self._accounts.get(event.replica) or self._meet(event.replica, 1.0, event.at)
@@ -311,6 +323,8 @@ class ExpectedLatency:
         self._price(account, event.at)
 
     def _compare(self, replica: str, account: "_Account", predicted: float, reported: float) -> None:
+        self.predicted_tokens += predicted
+        self.reported_tokens += reported
         if account.truth.compare(predicted, reported, self._block_tokens):
             self._forget_cache(replica, account)
         else:
@@ -321,6 +335,11 @@ class ExpectedLatency:
         account = self._accounts.pop(replica, None)
         if account is not None:
             account.ledger.leave()
+            self._forget_cache(replica, account)
+
+    def _lose_cache(self, replica: str) -> None:
+        account = self._accounts.get(replica)
+        if account is not None:
             self._forget_cache(replica, account)
 
     def _forget_cache(self, replica: str, account: "_Account") -> None:
@@ -340,8 +359,15 @@ class ExpectedLatency:
         if not prompt.blocks:
             return
         index = self._index or self._make_index(prompt.block_tokens)
+        if prompt.block_tokens < _FINER * self._block_tokens:
+            self._refine(prompt.block_tokens)
         index.insert(replica, prompt.blocks)
         self._walked = (_NO_PROMPT, {})
+
+    def _remove(self, event: BlocksRemoved) -> None:
+        if self._index is not None:
+            self._index.remove(event.replica, event.blocks)
+            self._walked = (_NO_PROMPT, {})
 
     def _make_index(self, block_tokens: float) -> PrefixIndex:
         options = self._options
@@ -352,6 +378,12 @@ class ExpectedLatency:
         for replica, account in self._accounts.items():
             self._resize(replica, account)
         return self._index
+
+    def _refine(self, block_tokens: float) -> None:
+        """Prompts come in smaller blocks than thought, of token ids, not of text: mirrors hold more."""
+        self._block_tokens = block_tokens
+        for replica, account in self._accounts.items():
+            self._resize(replica, account)
 
     def _resize(self, replica: str, account: "_Account") -> None:
         if self._index is not None:
@@ -368,6 +400,7 @@ class ExpectedLatency:
         # Whoever is met first of all is no newcomer: there is nobody else.
         account.settled_at = now + options.slow_start_s if self._began else 0.0
         self._accounts[replica] = account
+        self._resize(replica, account)
         self._price(account, now)
         return account
 
@@ -377,6 +410,7 @@ class _Account:
 
     __slots__ = (
         "decode_weight",
+        "is_known",
         "ledger",
         "neighbours",
         "prefill_weight",
@@ -399,5 +433,7 @@ class _Account:
         self.read_at = 0.0
         self.sent_before = 0.0
         self.prefill_weight = self.decode_weight = self.room_tokens = 0.0
+        self.is_known = False
+        """It has a pace of its own; until then it follows the others'."""
         self.neighbours = 0
         """How often a neighbour's share of a token's time is paid: by each that is there, and for each."""

@@ -4,7 +4,6 @@ Kept from events alone, those of other workers included, so it is never older th
 that never comes costs accuracy until its request is too old to be believed.
 """
 
-from collections import deque
 from math import exp
 from typing import Final
 
@@ -271,7 +270,7 @@ class Truth:
     other, are a cache that was flushed.
     """
 
-    __slots__ = ("_step", "_streak", "factor", "predicted_tokens", "recent", "reported_tokens")
+    __slots__ = ("_step", "_streak", "factor")
 
     STREAK: Final = 4
     LEAST: Final = 0.1
@@ -282,16 +281,9 @@ class Truth:
         self._streak = 0
         self.factor = 1.0
         """What the engine's own size is multiplied by."""
-        self.predicted_tokens = 0.0
-        self.reported_tokens = 0.0
-        self.recent: deque[float] = deque(maxlen=64)
-        """Reported minus predicted, of the last answers, tokens."""
 
     def compare(self, predicted: float, reported: float, block_tokens: float) -> bool:
         """One answer. True: the cache was flushed, and nothing is known of it any more."""
-        self.predicted_tokens += predicted
-        self.reported_tokens += reported
-        self.recent.append(reported - predicted)
         if predicted > reported + block_tokens:
             self.factor = max(self.factor * (1 - self._step), self.LEAST)
         elif reported > predicted + block_tokens:

@@ -31,7 +31,7 @@ class _Message(msgspec.Struct):
     type: str = ""
     content: str | list[msgspec.Raw] | None = None
     name: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: list[Any] | None = None
     tool_call_id: str | None = None
     call_id: str | None = None
     output: str | None = None
@@ -110,8 +110,8 @@ def _message(message: _Message) -> str:
     more = (message.name, message.tool_call_id, message.call_id, message.output, message.arguments)
     if any(more):
         text += _PART.join(["", *(one or "" for one in more)])
-    if message.tool_calls is not None:
-        text += _sorted(msgspec.json.decode(message.tool_calls)).decode()
+    if message.tool_calls:
+        text += _sorted(message.tool_calls).decode()
     return text
 
 

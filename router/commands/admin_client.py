@@ -1,6 +1,6 @@
 """The admin listener of a running router, as the commands ask it."""
 
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import click
 import httpx
@@ -20,6 +20,12 @@ class AdminClient:
         self._admin = admin.rstrip("/")
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         self._client = httpx.Client(headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def get(self, path: str) -> str:
         """The document as it came. Raises `click.ClickException`."""

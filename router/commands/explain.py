@@ -45,8 +45,8 @@ def explain(
     """
     body = request_path.read_bytes()
     if admin is not None:
-        client = AdminClient(admin, token)
-        view = client.decode(client.post("/api/explain", body), DecisionView)
+        with AdminClient(admin, token) as client:
+            view = client.decode(client.post("/api/explain", body), DecisionView)
     elif path is not None:
         view = _of_config(load_or_exit(path), body)
     else:

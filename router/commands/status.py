@@ -40,7 +40,11 @@ def status(admin: str, token: str | None, watch: bool, as_json: bool) -> None:
       turnout status --watch
       turnout status --admin http://10.0.0.5:8081 --json
     """
-    client = AdminClient(admin, token)
+    with AdminClient(admin, token) as client:
+        _show(client, watch=watch, as_json=as_json)
+
+
+def _show(client: AdminClient, *, watch: bool, as_json: bool) -> None:
     first = _read(client)
     if as_json:
         click.echo(first)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from policies.routing import POLICIES
 from router.config.model import Config
@@ -67,6 +68,20 @@ def _of_versions(option: str) -> Callable[[Config], Iterable[KeyPath]]:
     return find
 
 
+def _kv_events_over_zmq(config: Config) -> Iterable[KeyPath]:
+    if find_spec("zmq") is not None:
+        return
+    for name, model in config.models.items():
+        for version, declared in model.versions.items():
+            for index, replica in enumerate(declared.replicas):
+                if replica.kv_events is not None and replica.kv_events.endpoint is not None:
+                    yield ("models", name, "versions", version, "replicas", index, "kv_events", "endpoint")
+
+
+def _tokenizers(config: Config) -> Iterable[KeyPath]:
+    return _of_versions("tokenizer")(config) if find_spec("tokenizers") is None else []
+
+
 _FEATURES = (
     Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
     Feature(_policies, f"this kind is not available yet; available: {', '.join(sorted(POLICIES))}"),
@@ -77,5 +92,7 @@ _FEATURES = (
     Feature(_of_versions("expect"), "checking what a replica serves is not available yet; remove it"),
     Feature(_keys, "client keys are not available yet; without them everyone may call"),
     Feature(_limits, "limits are not available yet; remove them"),
+    Feature(_kv_events_over_zmq, "needs pyzmq, which is not installed: pip install 'turnout[kv-events]'"),
+    Feature(_tokenizers, "needs tokenizers, which is not installed: pip install 'turnout[tokenizer]'"),
 )
-"""One row a feature; a row goes when its feature comes."""
+"""One row a feature; a row goes when its feature comes, but for those that an installation may lack."""

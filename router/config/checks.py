@@ -9,6 +9,7 @@ from router.config.option import Check
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _LABEL = re.compile(r"[A-Za-z0-9._/:-]{1,128}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ZMQ = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]|\*):[1-9][0-9]{0,4}|ipc:///[!-~]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _SHORT = ".15g"
@@ -107,6 +108,22 @@ def redis_url(value: str) -> str | None:
     if parts is None or parts.scheme not in ("redis", "rediss") or not parts.hostname:
         return "must be a URL such as 'redis://127.0.0.1:6379/0', or 'rediss://' with TLS"
     return None
+
+
+def zmq_endpoint(value: str) -> str | None:
+    """Where to connect to, or `tcp://*:PORT` to listen on."""
+    return (
+        None
+        if _ZMQ.fullmatch(value)
+        else "must be an endpoint such as 'tcp://10.0.0.1:5557' or 'tcp://*:5557'"
+    )
+
+
+def zmq_peer(value: str) -> str | None:
+    """Where to connect to."""
+    if _ZMQ.fullmatch(value) and "*" not in value:
+        return None
+    return "must be an endpoint such as 'tcp://10.0.0.1:5558'"
 
 
 def _split(value: str) -> SplitResult | None:

@@ -5,8 +5,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from router.config import checks
+from router.config.kv_events import KvEventsConfig
 from router.config.option import option, section
-from router.config.places import origin, template_text
+from router.config.places import origin, template_text, tokenizer_directory
 from router.config.secret import Secret
 
 EngineName = Literal["vllm", "tgi", "trtllm", "triton"]
@@ -90,6 +91,9 @@ class ReplicaConfig:
         example="file:chat_template.jinja",
         convert=template_text,
     )
+    kv_events: KvEventsConfig | None = option(
+        "How the engine tells what its prefix cache holds.", default=None
+    )
 
     @property
     def replica_id(self) -> str:
@@ -158,6 +162,18 @@ class VersionConfig:
         checks.not_empty,
         default=None,
         example="support-lora",
+    )
+    tokenizer: str | None = option(
+        "Directory with the model's tokenizer.json; with it prompts can be matched with kv_events.",
+        checks.not_empty,
+        default=None,
+        example="tokenizers/llama-8b",
+        convert=tokenizer_directory,
+    )
+    kv_block_tokens: int = option(
+        "Tokens per block in which caches are compared; must divide the block size of each engine.",
+        checks.at_least(1),
+        default=16,
     )
     replicas: tuple[ReplicaConfig, ...] = option("The engines that serve this version.", default=())
     discover: DiscoverConfig | None = option(

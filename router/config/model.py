@@ -21,6 +21,7 @@ from router.config.fleet import (
     SplitRule,
     VersionConfig,
 )
+from router.config.kv_events import KvEventsConfig
 from router.config.option import internal, option, section
 from router.config.process import (
     AdminConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "ExpectConfig",
     "HealthConfig",
     "KeyConfig",
+    "KvEventsConfig",
     "LimitConfig",
     "MarginsConfig",
     "ModelConfig",

@@ -24,6 +24,14 @@ def template_text(value: str, place: Place) -> str:
     raise Complaint(f"is neither a Jinja template nor 'file:PATH'; did you mean 'file:{value}'?")
 
 
+def tokenizer_directory(value: str, place: Place) -> str:
+    """The directory's absolute path."""
+    directory = place.directory / value
+    if not (directory / "tokenizer.json").is_file():
+        raise Complaint(f"there is no tokenizer.json in '{directory}'")
+    return str(directory)
+
+
 def secret_text(value: str, place: Place) -> str:
     """The secret itself, from where `env:NAME` or `file:PATH` says it is."""
     if value.startswith("env:"):

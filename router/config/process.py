@@ -76,6 +76,10 @@ class ServerConfig:
         default="stdout",
         convert=log_target,
     )
+    log_prefixes: bool = option(
+        "Also log each prompt's hashed blocks, no text: `turnout simulate` can then replay the day.",
+        default=False,
+    )
     log_level: LogLevel = option(
         "How much the router says on standard error: 'debug', 'info', 'warning' or 'error'.", default="info"
     )

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from router.config import checks
 from router.config.fleet import DiscoverConfig, ReplicaConfig, VersionConfig
+from router.config.kv_events import kv_events_mistakes
 from router.config.model import POLICY_KINDS, Config
 from router.config.option import default, options
 from router.config.scalars import nearest
@@ -180,6 +181,15 @@ def _replica_options_apply(config: Config) -> Broken:
                 )
 
 
+def _kv_events_are_complete(config: Config) -> Broken:
+    for path, version in _versions(config):
+        for index, replica in enumerate(version.replicas):
+            if replica.kv_events is not None and replica.engine:
+                where: KeyPath = (*path, "replicas", index, "kv_events")
+                mistakes = kv_events_mistakes(replica.kv_events, replica.engine, version.tokenizer)
+                yield from (((*where, *name), complaint) for name, complaint in mistakes)
+
+
 _DISCOVERY = {"dns": ("host", ()), "kubernetes": ("selector", ("namespace",))}
 """Of each kind: the option it needs, and those it may have besides."""
 
@@ -267,6 +277,7 @@ _RULES: tuple[Callable[[Config], Broken], ...] = (
     _replicas_are_unique,
     _replicas_agree,
     _replica_options_apply,
+    _kv_events_are_complete,
     _discovery_is_complete,
     _keys_are_unique,
     _models_exist,

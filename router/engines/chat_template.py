@@ -4,7 +4,7 @@ Templates come with models and messages from strangers, so rendering is sandboxe
 that templates are written for (transformers' `apply_chat_template`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
@@ -19,9 +19,15 @@ _TEXT_PARTS: Final = ("text", "input_text")
 
 
 class ChatTemplate:
-    """A compiled template. Raises `ValueError` for a source that is no Jinja."""
+    """A compiled template. Raises `ValueError` for a source that is no Jinja.
 
-    def __init__(self, source: str) -> None:
+    The special tokens are empty where the tokenizer behind the prompt adds them. `joint` stands between the
+    parts of a message that comes in parts.
+    """
+
+    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "", joint: str = "") -> None:
+        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._joint = joint
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
@@ -33,33 +39,39 @@ class ChatTemplate:
         except TemplateError as error:
             raise ValueError(f"the chat template is not valid Jinja: {error}") from None
 
-    def render(self, messages: Sequence[Any]) -> str:
+    def render(
+        self,
+        messages: Sequence[Any],
+        tools: Sequence[Any] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> str:
         """The prompt up to where the assistant begins. Raises `RequestError` for messages it cannot render.
 
-        `bos_token` is empty: the tokenizer behind the prompt adds it.
+        `more`: variables of this template, as `chat_template_kwargs` names them.
         """
+        variables = {
+            "messages": [_plain(message, self._joint) for message in messages],
+            "add_generation_prompt": True,
+            "tools": tools,
+            "documents": None,
+            **self._tokens,
+            **(more or {}),
+        }
         try:
-            return self._template.render(
-                messages=[_plain(message) for message in messages],
-                add_generation_prompt=True,
-                bos_token="",
-                eos_token="",
-                tools=None,
-                documents=None,
-            )
+            return self._template.render(variables)
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             raise RequestError(
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from None
 
 
-def _plain(message: Any) -> dict[str, Any]:
+def _plain(message: Any, joint: str) -> dict[str, Any]:
     """A message whose content is one text; templates for text models expect that."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise RequestError("every message must be an object with a 'role'", param="messages")
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join([_text_of(part) for part in content])
+        content = joint.join([_text_of(part) for part in content])
     return {**message, "content": "" if content is None else content}
 
 

@@ -1,6 +1,8 @@
 """A fleet from a configuration: replicas, pools, and every name that leads to one."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 
 from policies.resilience.retry import RetryBudget
@@ -9,9 +11,15 @@ from policies.routing.policy import Policy
 from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
+from router.fleet.extras import ExtraMissing
 from router.fleet.identity import Identity
 from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Fleet, Pool, Replica, Route
+from router.fleet.token_blocks import TokenBlocks
+from router.fleet.token_prompts import TokenPrompts
+from router.fleet.tokenizing import Tokenizer
+
+log = logging.getLogger("turnout.fleet")
 
 
 def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
@@ -19,13 +27,14 @@ def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
     routes: dict[str, Route] = {}
     names: dict[str, str] = {}
     replicas: list[Replica] = []
+    tokens = _Tokens(prefix_key)
     for name, model in config.models.items():
         pools = {
             version: Pool(
                 [_replica(replica, settings, name, version) for replica in settings.replicas],
                 make_policy(config.policy_of(model), random),
                 RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
-                PromptHasher(prefix_key, name, version),
+                PromptHasher(prefix_key, name, version, tokens.prompts_of(settings)),
                 model.policy,
             )
             for version, settings in model.versions.items()
@@ -37,6 +46,33 @@ def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
         names |= dict.fromkeys(model.aliases, name)
         names |= {f"{name}@{version}": name for version in model.versions}
     return Fleet(routes, names, replicas)
+
+
+class _Tokens:
+    """Tokenizers, each loaded once: that takes a second for a large vocabulary."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._loaded: dict[str, Tokenizer | None] = {}
+
+    def prompts_of(self, version: VersionConfig) -> TokenPrompts | None:
+        """None for a version without a tokenizer, or with one that cannot be used."""
+        path = version.tokenizer
+        if path is None:
+            return None
+        if path not in self._loaded:
+            self._loaded[path] = _tokenizer(path)
+        tokenizer = self._loaded[path]
+        blocks = TokenBlocks(self._key, version.kv_block_tokens)
+        return None if tokenizer is None else TokenPrompts(tokenizer, blocks)
+
+
+def _tokenizer(path: str) -> Tokenizer | None:
+    try:
+        return Tokenizer(Path(path))
+    except (ExtraMissing, OSError, ValueError) as error:
+        log.warning("prompts are compared as texts, for want of a tokenizer: %s", error)
+        return None
 
 
 def _routes(name: str, model: ModelConfig, pools: Mapping[str, Pool]) -> dict[str, Route]:

@@ -33,7 +33,7 @@ class Answer:
 
 
 class ControlClient:
-    """GETs without redirects, cookies or proxies from the environment."""
+    """Requests without redirects, cookies or proxies from the environment."""
 
     def __init__(self, *, keep_alive: bool) -> None:
         kept = None if keep_alive else 0
@@ -42,20 +42,26 @@ class ControlClient:
 
     async def status(self, url: str, headers: Mapping[str, str], timeout_s: float) -> int:
         """The status alone; the body is not waited for. Raises `NoAnswer`."""
-        return (await self._ask(url, headers, timeout_s, max_bytes=0)).status
+        return (await self._ask("GET", url, headers, timeout_s, max_bytes=0)).status
 
     async def get(self, url: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
         """The whole answer within `timeout_s`. Raises `NoAnswer`."""
-        return await self._ask(url, headers, timeout_s, MAX_BYTES)
+        return await self._ask("GET", url, headers, timeout_s, MAX_BYTES)
+
+    async def post(self, url: str, headers: Mapping[str, str], timeout_s: float, max_bytes: int) -> Answer:
+        """As `get`, without a body, for what a question changes. Raises `NoAnswer`."""
+        return await self._ask("POST", url, headers, timeout_s, max_bytes)
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _ask(self, url: str, headers: Mapping[str, str], timeout_s: float, max_bytes: int) -> Answer:
+    async def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], timeout_s: float, max_bytes: int
+    ) -> Answer:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._client.stream("GET", url, headers=headers) as answer,
+                self._client.stream(method, url, headers=headers) as answer,
             ):
                 return Answer(answer.status_code, await _read(answer, max_bytes))
         except TimeoutError:

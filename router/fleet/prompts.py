@@ -16,6 +16,7 @@ from policies.routing.events import Prompt
 from policies.routing.prefix_index import SCOPE_BITS
 from router.api.prompt_text import answered, text_of
 from router.api.request import InferenceRequest
+from router.fleet.token_prompts import TokenPrompts
 
 BLOCK_BYTES: Final = 512
 """Of UTF-8 text, some 128 tokens; or 128 token ids of 4 bytes."""
@@ -27,21 +28,29 @@ _SCOPE_MASK: Final = (1 << SCOPE_BITS) - 1
 
 
 class PromptHasher:
-    """For one version of one model. `learn` refines how many tokens its text makes."""
+    """For one version of one model. `learn` refines how many tokens its text makes.
 
-    def __init__(self, key: bytes, model: str, version: str) -> None:
+    With `ids` prompts are hashed as token ids where those are known, and are equal to what engines say they
+    hold; then nobody has to guess at the end of an answer what its replica holds now.
+    """
+
+    def __init__(self, key: bytes, model: str, version: str, ids: TokenPrompts | None = None) -> None:
+        self._ids = ids
         self._base = hashlib.blake2b(f"{model}@{version}".encode(), key=key[:64], digest_size=8)
         self._seeds: dict[tuple[str, bool], tuple[int, int]] = {}
         self._bytes_per_token = Average(_BYTES_PER_TOKEN, _RATIO_WINDOW)
 
     def prompt_of(self, request: InferenceRequest, scope: str = "") -> Prompt | None:
         """The request's prompt; None for requests without one."""
+        known = None if self._ids is None else self._ids.prompt_of(request)
+        if known is not None:
+            return known
         text = text_of(request)
         return None if text is None else self.hashed(text, scope)
 
     def answered(self, request: InferenceRequest, answer: str, scope: str = "") -> Prompt | None:
         """What the next turn of this conversation begins with."""
-        text = text_of(request)
+        text = None if self._ids is not None else text_of(request)
         return self.hashed(answered(text, answer), scope) if isinstance(text, str) else None
 
     def hashed(self, text: str | list[int], scope: str = "") -> Prompt:

@@ -11,7 +11,7 @@ from math import inf
 
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
-from policies.routing.events import Dispatched, Done, FirstToken
+from policies.routing.events import Dispatched, Done, FirstToken, Forgotten
 from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
@@ -124,18 +124,19 @@ class Lease:
             self.replica.meter.count(outcome)
 
 
-LeaseEvent = Dispatched | FirstToken | Done
-Tell = Callable[[LeaseEvent], None]
+Told = Dispatched | FirstToken | Done | Forgotten
+Tell = Callable[[Told], None]
 
 
 class ToldLease(Lease):
     """A lease of which somebody is told everything: a policy that learns, or who shares the replicas."""
 
-    __slots__ = ("_event", "_tell")
+    __slots__ = ("_event", "_hasher", "_tell")
 
-    def __init__(self, replica: Replica, tell: Tell, event: Dispatched) -> None:
+    def __init__(self, replica: Replica, tell: Tell, hasher: PromptHasher, event: Dispatched) -> None:
         super().__init__(replica)
         self._tell = tell
+        self._hasher = hasher
         self._event = event
         tell(event)
 
@@ -147,6 +148,9 @@ class ToldLease(Lease):
     def close(self, outcome: Outcome | None, now: float) -> None:
         if self._open:
             super().close(outcome, now)
+            prompt = self._event.prompt
+            if prompt is not None and outcome is not None and outcome.prompt_tokens:
+                self._hasher.learn(prompt, outcome.prompt_tokens)
             self._tell(Done(self.replica.id, self._event.ticket, now, outcome))
 
 
@@ -181,7 +185,7 @@ class Pool:
         """Tell others too of what is leased here. `tickets` are unlike those of all others."""
         self._tickets = tickets
 
-        def tell(event: LeaseEvent) -> None:
+        def tell(event: Told) -> None:
             self.policy.observe(event)
             publish(event)
 
@@ -205,9 +209,13 @@ class Pool:
         if tell is None:
             return Lease(replica)
         prompt = facts.prompt if policy.learns else None
-        return ToldLease(
-            replica, tell, Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
-        )
+        event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
+        return ToldLease(replica, tell, self.hasher, event)
+
+    def forget(self, replica: Replica, now: float) -> None:
+        """The replica began anew: what its cache held is gone."""
+        if self._tell is not None and replica in self.replicas:
+            self._tell(Forgotten(replica.id, now))
 
     def weigh(
         self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()

@@ -52,7 +52,8 @@ class NoMetrics(Exception):
 class Scraper:
     """Reads what it was told to `follow`, until `close`, and sets `Replica.load` and `Replica.load_at`.
 
-    `noticed` is called when a reading shows that an engine fell asleep, woke up or began anew.
+    `noticed` is called when a reading shows that an engine fell asleep, woke up or began anew; `restarted` in
+    the last case, for every replica of its process.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class Scraper:
         config: ScrapeConfig,
         *,
         noticed: Callable[[Replica], None] | None = None,
+        restarted: Callable[[Replica], None] | None = None,
         random: Random | None = None,
     ) -> None:
         self.config = config
         self.noticed = noticed
+        self.restarted = restarted
         self.random = random or Random()
         self.client = ControlClient(keep_alive=True)
         self._rounds = Rounds(lambda station, watched: ScrapePost(self, station, watched))
@@ -216,6 +219,9 @@ class ScrapePost:
         if restarted:
             log.info("%s began anew: its counters fell", self.station.url)
             self._identity.again()
+            if self._scraper.restarted is not None:
+                for each in self._watched:
+                    self._scraper.restarted(each.replica)
         if (restarted or fell_asleep_or_woke) and self._scraper.noticed is not None:
             self._scraper.noticed(self._watched[0].replica)
 

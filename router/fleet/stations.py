@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from router.config.model import Config, ReplicaConfig, VersionConfig
+from router.config.model import Config, KvEventsConfig, ReplicaConfig, VersionConfig
 from router.fleet.replicas import Fleet, Replica
 
 log = logging.getLogger("turnout.fleet")
@@ -29,6 +29,7 @@ class Station:
     api_key: str | None = field(default=None, repr=False)
     max_running: int | None = None
     kv_capacity_tokens: int | None = None
+    kv_events: KvEventsConfig | None = None
 
     @property
     def place(self) -> tuple[str, str]:
@@ -41,11 +42,17 @@ class Station:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A replica, where it is watched, and the name under which the engine should have the model."""
+    """A replica, where it is watched, and the name under which the engine should have the model.
+
+    `adapter`: the LoRA adapter that the version is, "" for none. `block_tokens`: the size of the blocks into
+    which its prompts' token ids are hashed; None where token ids are not known.
+    """
 
     replica: Replica
     station: Station
     served_name: str = ""
+    adapter: str = ""
+    block_tokens: int | None = None
 
 
 def watched_in(config: Config, fleet: Fleet) -> list[Watched]:
@@ -59,7 +66,15 @@ def watched_in(config: Config, fleet: Fleet) -> list[Watched]:
     watched = []
     for replica in fleet.replicas:
         version, own = settings[replica.identity.model, replica.identity.version, replica.id]
-        watched.append(Watched(replica, _station(own), version.adapter or version.served_name))
+        watched.append(
+            Watched(
+                replica,
+                _station(own),
+                version.adapter or version.served_name,
+                version.adapter or "",
+                None if version.tokenizer is None else version.kv_block_tokens,
+            )
+        )
     return watched
 
 
@@ -71,6 +86,7 @@ def _station(config: ReplicaConfig) -> Station:
         api_key=config.api_key.reveal() if config.api_key is not None else None,
         max_running=config.max_running,
         kv_capacity_tokens=config.kv_capacity_tokens,
+        kv_events=config.kv_events,
     )
 
 

@@ -8,6 +8,7 @@ from math import ceil
 from router.api.errors import RequestError, TurnoutError
 from router.api.request import Endpoint, InferenceRequest, Usage
 from router.api.tgi import generate_error
+from router.fleet.facts import Facts
 from router.fleet.replicas import Replica, Route
 from router.flow.exchange import Exchange, Header
 from router.observe.events import Attempt
@@ -48,6 +49,7 @@ class Call:
         "error",
         "exchange",
         "explains",
+        "facts",
         "finish_reason",
         "first_token_at",
         "gap_sum_s",
@@ -69,6 +71,7 @@ class Call:
         self.exchange = exchange
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
+        self.facts: Facts | None = None
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
         self.explains = exchange.headers.get("x-turnout-explain") == "1"

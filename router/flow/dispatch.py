@@ -42,7 +42,7 @@ class Dispatcher:
         retries = route.pool.retries
         retries.earn()
         tried: list[Replica] = []
-        facts = route.pool.facts(request)
+        facts = call.facts = route.pool.facts(request)
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:

@@ -38,12 +38,16 @@ class Inference:
         limits: Limits,
         rules: RequestRules,
         observer: Observer,
+        *,
+        hashes_all: bool = False,
     ) -> None:
+        """`hashes_all`: prompts are hashed for the records, whether or not a policy asks for it."""
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._limits = limits
         self._rules = rules
         self._observer = observer
+        self._hashes_all = hashes_all
         self._ids = RequestIds()
 
     async def serve(self, exchange: Exchange) -> None:
@@ -119,6 +123,8 @@ class Inference:
             bytes_in=len(exchange.body),
             bytes_out=exchange.bytes_out,
             error="" if call.error is None else call.error.message,
+            session=None if request is None else request.session,
+            prompt=call.facts.prompt if self._hashes_all and call.facts is not None else None,
         )
 
 

@@ -7,6 +7,7 @@ error, since an engine may quote the prompt in it. Writing never delays a reques
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -31,7 +32,8 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a line says; fields that do not apply are left out.
 
     `outcome` is `ok`, `client_left` or an error code; status 499 means that the client left first.
-    `mean_gap_ms` is between two reads of a stream; `prompt_tokens` include the cached ones.
+    `mean_gap_ms` is between two reads of a stream; `prompt_tokens` include the cached ones. `prefix` are the
+    prompt's hashed blocks in hexadecimal, and `session` a hash: for `turnout simulate`, if asked for.
     """
 
     time: datetime
@@ -57,6 +59,9 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     completion_tokens: int | None = None
     finish_reason: str | None = None
     tries: list[Try] = []
+    session: str | None = None
+    prefix: list[str] = []
+    prefix_block_tokens: float | None = None
 
 
 class AccessLog:
@@ -65,11 +70,19 @@ class AccessLog:
     Lines beyond `max_pending_bytes` that wait for a slow target are dropped; `dropped_lines` counts.
     """
 
-    def __init__(self, target: Target, *, flush_s: float = 0.1, max_pending_bytes: int = 8 << 20) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        flush_s: float = 0.1,
+        max_pending_bytes: int = 8 << 20,
+        log_prefixes: bool = False,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer = LogWriter(target)
         self._encode = msgspec.json.Encoder().encode
         self._flush_s = flush_s
+        self._log_prefixes = log_prefixes
         self._max_pending_bytes = max_pending_bytes
         self._lines: list[bytes] = []
         self._size = 0
@@ -81,7 +94,12 @@ class AccessLog:
         return self._refused_lines + self._writer.lost_lines
 
     def __call__(self, event: Finished) -> None:
-        line = self._encode(line_of(event)) + b"\n"
+        line = line_of(event)
+        if self._log_prefixes and event.prompt is not None:
+            line = _with_prefix(line, event)
+        self._put(self._encode(line) + b"\n")
+
+    def _put(self, line: bytes) -> None:
         if self._writer.pending_bytes + self._size + len(line) > self._max_pending_bytes:
             self._refused_lines += 1
             return
@@ -141,6 +159,19 @@ def line_of(event: Finished) -> Line:
         None if usage is None else usage.completion_tokens,
         event.finish_reason and _clean(event.finish_reason),
         _tries(event.attempts) if len(event.attempts) > 1 else [],
+    )
+
+
+def _with_prefix(line: Line, event: Finished) -> Line:
+    prompt = event.prompt
+    assert prompt is not None
+    session = event.session
+    return msgspec.structs.replace(
+        line,
+        session=None if session is None else blake2b(session.encode(), digest_size=8).hexdigest(),
+        prefix=[f"{block:x}" for block in prompt.blocks],
+        prefix_block_tokens=round(prompt.block_tokens, 2),
+        prompt_tokens=prompt.tokens if line.prompt_tokens is None else line.prompt_tokens,
     )
 
 

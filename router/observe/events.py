@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from policies.routing.events import Prompt
 from router.api.request import Usage
 
 GAP_BOUNDS_S = (
@@ -72,6 +73,9 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
     error: str = ""
     """The message that the client saw, if any."""
+    session: str | None = None
+    prompt: Prompt | None = None
+    """Its hashed blocks, where they are to be recorded."""
 
 
 Observer = Callable[[Finished], None]

@@ -6,6 +6,7 @@ never adds a series.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -18,6 +19,14 @@ from router.observe.series import OTHER, Histogram, Series
 
 Key = tuple[str, str, str]
 """Model, version, engine."""
+
+
+@runtime_checkable
+class Mirrors(Protocol):
+    """A policy that predicts how much of a prompt is cached, and is told how much was."""
+
+    predicted_tokens: float
+    reported_tokens: float
 
 
 @dataclass(slots=True)
@@ -107,6 +116,7 @@ class RouterMetrics(Collector):
             _add(tokens, (model, version, "cached"), series.cached_tokens)
             _add(tokens, (model, version, "completion"), series.completion_tokens)
         yield requests
+        yield from self._prefix_metrics()
         yield _counter(
             "turnout_tokens",
             "Tokens that the engines reported; prompt tokens include the cached ones.",
@@ -119,6 +129,20 @@ class RouterMetrics(Collector):
             ("model", "version", "reason"),
             attempts,
         )
+
+    def _prefix_metrics(self) -> Iterator[Metric]:
+        """Of versions whose policy mirrors caches: what it promised, and what there was."""
+        predicted: dict[tuple[str, ...], float] = {}
+        reported: dict[tuple[str, ...], float] = {}
+        for version, pool in self._fleet().pools.items():
+            if isinstance(pool.policy, Mirrors):
+                predicted[version] = pool.policy.predicted_tokens
+                reported[version] = pool.policy.reported_tokens
+        for name, about, counts in (
+            ("predicted", "Cached tokens that the router expected, of answers whose engine said.", predicted),
+            ("reported", "Cached tokens that the engines then reported of these.", reported),
+        ):
+            yield _counter(f"turnout_prefix_{name}_tokens", about, ("model", "version"), counts)
 
     def _sum(self, read: Callable[[Series], Histogram], size: int) -> dict[tuple[str, ...], Histogram]:
         """Histograms by the first `size` parts of their key, the others added up."""
@@ -187,7 +211,7 @@ def _add(counts: dict[tuple[str, str, str], int], key: tuple[str, str, str], cou
 
 
 def _counter(
-    name: str, about: str, labels: tuple[str, ...], counts: dict[tuple[str, str, str], int]
+    name: str, about: str, labels: tuple[str, ...], counts: Mapping[Any, float]
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(name, about, labels=labels)
     for values, count in counts.items():

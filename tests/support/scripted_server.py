@@ -52,6 +52,7 @@ class ScriptedServer:
         self.replies: dict[str, Reply] = {}
         self.seen: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.methods: list[str] = []
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -82,7 +83,8 @@ class ScriptedServer:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while not writer.is_closing():
                     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                    path = head[0].split(" ")[1]
+                    method, path, _ = head[0].split(" ")
+                    self.methods.append(method)
                     self.headers.append(dict(line.lower().split(": ", 1) for line in head[1:] if line))
                     self.seen[path] += 1
                     await self.replies.get(path, answer(404))(reader, writer)

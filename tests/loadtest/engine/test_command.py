@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import json
 import signal
@@ -5,11 +6,14 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from loadtest.engine.command import engine
+from router.fleet.zmq_links import Links
+from tests.support.kv import config_json
 
 
 @contextlib.contextmanager
@@ -88,6 +92,9 @@ def test_interrupt_ends_it_well() -> None:
         (["vllm", "--port", "0", "--fault", "reset@soon"], "reset@soon"),
         (["vllm", "--num-blocks", "3"], "smaller"),
         (["vllm", "--speed", "0"], "speed"),
+        (["vllm", "--kv-events-config", "{"], "JSON"),
+        (["vllm", "--kv-events-config", '{"endpoints": "tcp://*:1"}'], "endpoints"),
+        (["tgi", "--kv-events-config", "{}"], "kv_events_config"),
     ],
 )
 def test_mistakes_are_usage_errors(arguments: list[str], complaint: str) -> None:
@@ -95,6 +102,39 @@ def test_mistakes_are_usage_errors(arguments: list[str], complaint: str) -> None
     result = CliRunner().invoke(engine, arguments)
     assert result.exit_code == 2
     assert complaint in result.output
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "trtllm"])
+def test_kv_events_are_published(dialect: str, tmp_path: Path) -> None:
+    """As the real one's option says; each replica has its own endpoints."""
+
+    async def run(count: int) -> list[int]:
+        links = Links()
+        ends = [links.dealer(f"ipc://{tmp_path / 're'}{suffix}", 10) for suffix in ("", "_dp1")[:count]]
+        seen = []
+        for link in ends:
+            await link.send((b"", bytes(8)))
+            async with asyncio.timeout(10):
+                first = await link.receive()
+            seen.append(int.from_bytes(first[-2], "big"))
+        links.close()
+        return seen
+
+    arguments = ["--port", "0", "--replicas", "2", "--kv-events-config", config_json(tmp_path)]
+    with started(dialect, *arguments) as process:
+        url = announced(process).split(" ")[0]
+        announced(process)
+        asked(
+            f"{url}/v1/completions", {"model": "demo-8b", "prompt": list(range(5000, 5100)), "max_tokens": 1}
+        )
+        assert asyncio.run(run(2)) == [0, 2**64 - 1]
+
+
+def test_without_the_library_there_are_no_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Exit code 1, and the message says what to install."""
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    result = CliRunner().invoke(engine, ["vllm", "--port", "0", "--kv-events-config", config_json(tmp_path)])
+    assert (result.exit_code, "turnout[kv-events]" in result.output) == (1, True)
 
 
 def test_a_taken_port_is_a_failure() -> None:

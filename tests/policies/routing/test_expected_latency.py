@@ -11,6 +11,7 @@ from policies.outcome import Ending, Outcome
 from policies.routing.events import (
     BlocksRemoved,
     BlocksStored,
+    CacheLost,
     Dispatched,
     Done,
     FirstToken,
@@ -285,6 +286,30 @@ def test_what_engines_say_of_their_caches_is_believed() -> None:
     assert there.choose(asked) is third
     there.policy.observe(BlocksRemoved(third.id, there.now, asked.blocks[5:]))
     assert there.weigh(asked)[third.id].terms["hit_tokens"] == 500
+
+
+def test_a_lost_cache_is_not_a_lost_replica() -> None:
+    """What is known of its requests stays."""
+    there = fleet()
+    home = there.replicas[0]
+    there.serve(prompt("system"), home)
+    there.send(prompt("system"), home)
+    there.policy.observe(CacheLost(home.id, there.now))
+    there.policy.observe(CacheLost("a stranger", there.now))
+    terms = there.weigh(prompt("system"))[home.id].terms
+    assert (terms["hit_tokens"], terms["batch"], terms["pending"]) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("first", ["events", "text"])
+def test_mirrors_hold_as_many_tokens_in_small_blocks(first: str) -> None:
+    """Events may come before any prompt, or after prompts whose ids are not known; 4,000 tokens are 400 blocks."""
+    there = fleet(cache_tokens=4_000)
+    home = there.replicas[0]
+    if first == "text":
+        there.serve(prompt("text"), home)
+    ids = Prompt(tuple(range(1_000, 1_300)), 3_000, 10, exact=True)
+    there.policy.observe(BlocksStored(home.id, there.now, ids.blocks, 10))
+    assert there.weigh(ids)[home.id].terms["hit_tokens"] == 3_000
 
 
 def test_requests_without_a_prompt_go_by_load() -> None:

@@ -167,7 +167,6 @@ def test_a_mirror_that_promises_too_much_shrinks_and_one_too_little_grows() -> N
     before = truth.factor
     truth.compare(predicted=4_000, reported=3_900, block_tokens=128)
     assert truth.factor == before
-    assert (truth.predicted_tokens, truth.reported_tokens) == (354_000, 353_900)
 
 
 def test_the_factor_is_bounded() -> None:

@@ -19,7 +19,7 @@ CASES = {
         "4: models.m.policy: this kind is not available yet; available: {}",
     ),
     "a table of a policy": (
-        '[policies.p]\nkind = "expected_latency"' + MODEL,
+        '[policies.p]\nkind = "pipeline"' + MODEL,
         "2: policies.p.kind: this kind is not available yet; available: {}",
     ),
     "split": (

@@ -69,7 +69,7 @@ def test_effective_values_are_shown() -> None:
     shown = to_toml(decode(MODEL, environ={}))
     table = tomllib.loads(shown)
     assert table["server"]["port"] == 8080
-    assert table["models"]["m"]["policy"] == "least_requests"
+    assert table["models"]["m"]["policy"] == "expected_latency"
     assert "#" not in shown
 
 

@@ -73,3 +73,18 @@ def test_a_url_that_is_none_is_no_answer() -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+def test_a_question_that_changes_something_is_a_post() -> None:
+    """With a bound of its own, because what was read is gone at the other end."""
+
+    async def run() -> None:
+        async with serving(x=answer(200, b"hello")) as server:
+            client = ControlClient(keep_alive=True)
+            assert await client.post(f"{server.url}/x", {"a": "b"}, 1.0, 5) == Answer(200, b"hello")
+            assert server.methods == ["POST"]
+            with pytest.raises(NoAnswer, match="larger than 4 bytes"):
+                await client.post(f"{server.url}/x", {}, 1.0, 4)
+            await client.close()
+
+    asyncio.run(run())

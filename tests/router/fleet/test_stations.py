@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from router.config.model import Config, ModelConfig, ReplicaConfig, Secret, VersionConfig
+from router.config.model import Config, KvEventsConfig, ModelConfig, ReplicaConfig, Secret, VersionConfig
 from router.fleet.build import build_fleet
 from router.fleet.stations import Alarm, Rounds, Station, Watched, watched_in
 from tests.support.bare_replicas import watched
@@ -115,9 +115,10 @@ def test_what_is_watched_comes_from_the_configuration() -> None:
         max_running=64,
         kv_capacity_tokens=1000,
         metrics_url="http://a:9/metrics",
+        kv_events=KvEventsConfig(endpoint="tcp://a:5557"),
     )
     versions = {
-        "v1": VersionConfig(served_name="llama", replicas=(replica,)),
+        "v1": VersionConfig(served_name="llama", tokenizer="/t", kv_block_tokens=32, replicas=(replica,)),
         "v2": VersionConfig(served_name="llama", adapter="lora", replicas=(replica,)),
     }
     config = Config(models={"m": ModelConfig(stable="v1", versions=versions)})
@@ -125,6 +126,8 @@ def test_what_is_watched_comes_from_the_configuration() -> None:
     found = watched_in(config, fleet)
     assert [each.replica for each in found] == list(fleet.replicas)
     assert [each.served_name for each in found] == ["llama", "lora"]
+    assert [each.adapter for each in found] == ["", "lora"]
+    assert [each.block_tokens for each in found] == [32, None]
     expected = Station(
         engine="vllm",
         url="http://a:8000",
@@ -132,6 +135,7 @@ def test_what_is_watched_comes_from_the_configuration() -> None:
         api_key="k",
         max_running=64,
         kv_capacity_tokens=1000,
+        kv_events=KvEventsConfig(endpoint="tcp://a:5557"),
     )
     assert [each.station for each in found] == [expected] * 2
 
