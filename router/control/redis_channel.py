@@ -74,8 +74,7 @@ class RedisChannel:
 
     async def close(self) -> None:
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await _end(task)
         if self.healthy and self._waiting:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 await self._publish()
@@ -136,3 +135,10 @@ class RedisChannel:
         elif self._lost and not lost:
             log.info("%s is back", self._shown)
         self._lost = lost
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel it until it has ended: a client library may take a cancellation for a timeout of its own."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
