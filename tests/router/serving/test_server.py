@@ -144,6 +144,26 @@ def test_open_streams_finish_and_idle_connections_are_closed() -> None:
     draining(test)
 
 
+def test_a_request_that_is_arriving_is_answered() -> None:
+    """On a connection whose request has begun, and on one that was accepted last and has not said anything yet."""
+
+    async def test(running: RunningRouter, fleet: Fleet) -> None:
+        fleet.go_on.set()
+        request = post(CHAT)
+        async with raw_client(running.port) as slow, raw_client(running.port) as new:
+            await slow.send(request[:20])
+            await until(lambda: running.router.front_end.open_connections == 2)
+            running.process.stop()
+            await until_refused(running.port)
+            await new.send(request)
+            await slow.send(request[20:])
+            for client in (new, slow):
+                assert (await client.answer()).status == 200
+                assert await client.closed() == b""
+
+    draining(test)
+
+
 def test_a_whole_answer_under_way_is_given() -> None:
     """The same where nothing has reached the client yet."""
 
