@@ -38,7 +38,7 @@ def test_sigterm_drains_every_worker(tmp_path: Path) -> None:
                 for pid in (*router.children, router.router.process.pid):
                     os.kill(pid, signal.SIGTERM)
                 await until_refused(router.port)
-                assert await router.metric("turnout_replica_in_flight") == 2
+                await router.until_metric("turnout_replica_in_flight", 2)
                 held.go_on["a"].set()
                 await finish(one[0])
                 await finish(other[0])
