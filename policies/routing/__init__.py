@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from policies.routing.least_requests import LeastRequests
 from policies.routing.power_of_two import PowerOfTwo
+from policies.routing.prefix_affinity import PrefixAffinity
 from policies.routing.random_choice import RandomChoice
 from policies.routing.round_robin import RoundRobin
 from policies.routing.session_affinity import SessionAffinity
@@ -17,6 +18,7 @@ POLICIES: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "least_requests": LeastRequests,
         "power_of_two": PowerOfTwo,
         "session_affinity": SessionAffinity,
+        "prefix_affinity": PrefixAffinity,
     }
 )
 """Kind to class: built as `POLICIES[kind](POLICIES[kind].Options(...), random)`, see `policy.Policy`."""
