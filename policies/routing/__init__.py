@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from policies.routing.least_requests import LeastRequests
+from policies.routing.pipeline.pipeline import Pipeline
 from policies.routing.power_of_two import PowerOfTwo
 from policies.routing.prefix_affinity import PrefixAffinity
 from policies.routing.random_choice import RandomChoice
@@ -19,6 +20,7 @@ POLICIES: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "power_of_two": PowerOfTwo,
         "session_affinity": SessionAffinity,
         "prefix_affinity": PrefixAffinity,
+        "pipeline": Pipeline,
     }
 )
 """Kind to class: built as `POLICIES[kind](POLICIES[kind].Options(...), random)`, see `policy.Policy`."""

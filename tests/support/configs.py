@@ -62,7 +62,7 @@ margins = { error = 0.5 }
 kind = "power_of_two"
 choices = 4
 [policies.later]
-kind = "pipeline"
+kind = "expected_latency"
 stages = [ { name = "a", since = 2020-01-01 }, "b" ]
 [[keys]]
 id = "k"

@@ -23,7 +23,7 @@ CASES = {
         "2: retries.continue_streams: going on with a broken stream is not available yet; write false",
     ),
     "a policy": (
-        MODEL.replace('"v1"', '"v1"\npolicy = "pipeline"', 1),
+        MODEL.replace('"v1"', '"v1"\npolicy = "expected_latency"', 1),
         "4: models.m.policy: this kind is not available yet; available: {}",
     ),
     "a table of a policy": (
