@@ -72,7 +72,7 @@ class Memory:
         replica, blocks = event.replica, prompt.blocks
         cached = tokens_of(prompt, self._seen.hits(blocks, [replica])[0])
         self.pending.add(replica, event.ticket, prompt.tokens - cached, event.at)
-        if blocks and not self._seen.is_known(blocks[0]):
+        if not blocks or not self._seen.is_known(blocks[0]):
             self.cold[replica] = None
             self.cold.move_to_end(replica)
             if len(self.cold) > _MOST_COLD:

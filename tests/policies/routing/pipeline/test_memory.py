@@ -58,9 +58,11 @@ def test_capacity_is_what_the_engine_tells() -> None:
 def test_only_prompts_that_nobody_knows_are_cold() -> None:
     """The replica that had the latest of them is the last in the order."""
     known = memory()
-    for ticket, (replica, text) in enumerate([("a", "p"), ("b", "q"), ("a", "r"), ("b", "p"), ("b", "")]):
+    for ticket, (replica, text) in enumerate([("a", "p"), ("b", "q"), ("a", "r"), ("b", "p")]):
         known.observe(Dispatched(replica, ticket, NOW, prompt_of(text, block_tokens=64)))
     assert list(known.cold) == ["b", "a"]
+    known.observe(Dispatched("b", 9, NOW, prompt_of("", block_tokens=64)))  # too short for a block
+    assert list(known.cold) == ["a", "b"]
 
 
 def test_a_restarted_replica_is_a_stranger() -> None:
