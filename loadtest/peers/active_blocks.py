@@ -1,10 +1,9 @@
 """Which blocks the running requests of each replica occupy, shared ones once."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
-
-from policies.routing.recent_blocks import RecentBlocks
 
 _LONGEST_S: Final = 3600.0
 """No request takes longer; what is older lost its end."""
@@ -21,22 +20,23 @@ class ActiveBlocks:
     def __init__(self) -> None:
         self._requests: dict[str, dict[int, _Request]] = {}
         self._uses: dict[str, Counter[int]] = {}
-        self._occupied = RecentBlocks()
 
-    def after(self, blocks: Sequence[int], replicas: Sequence[str]) -> list[int]:
-        """Blocks that each of `replicas` would hold if it also ran a request of `blocks`."""
-        shared = self._occupied.hits(blocks, replicas)
-        return [
-            self._occupied.size(replica) + len(blocks) - hit
-            for replica, hit in zip(replicas, shared, strict=True)
-        ]
+    def after(self, blocks: Sequence[int], replica: str) -> int:
+        """Blocks that `replica` would hold if it also ran a request of `blocks`.
+
+        Whoever uses a block uses those before it, so what is shared is a run of leading blocks.
+        """
+        uses = self._uses.get(replica)
+        if not uses:
+            return len(blocks)
+        shared = bisect_left(range(len(blocks)), 1, key=lambda position: blocks[position] not in uses)
+        return len(uses) + len(blocks) - shared
 
     def begin(self, replica: str, ticket: int, blocks: Sequence[int], at: float) -> None:
         self.end(replica, ticket)
         requests = self._requests.setdefault(replica, {})
         requests[ticket] = _Request(blocks, at)
         self._uses.setdefault(replica, Counter()).update(blocks)
-        self._occupied.add(replica, blocks)
         while (oldest := next(iter(requests))) != ticket and requests[oldest].at < at - _LONGEST_S:
             self.end(replica, oldest)
 
@@ -45,16 +45,14 @@ class ActiveBlocks:
         if request is None:
             return
         uses = self._uses[replica]
-        unused = []
         for block in request.blocks:
-            uses[block] -= 1
-            if not uses[block]:
-                del uses[block]
-                unused.append(block)
-        self._occupied.remove(replica, unused)
+            left = uses[block] - 1
+            if left:
+                uses[block] = left
+            else:
+                uses.pop(block)
 
     def forget(self, replica: str) -> None:
         """The replica was restarted: nothing runs there."""
         self._requests.pop(replica, None)
         self._uses.pop(replica, None)
-        self._occupied.forget(replica)

@@ -29,10 +29,13 @@ class KvRouter(Rule):
         """(pending + own uncached tokens) / block size + distinct active blocks with this prompt's."""
         ids = ids_of(candidates)
         uncached = self._book.uncached(prompt, ids)
-        active = self._active.after(prompt.blocks, ids)
         return [
-            ((self._book.pending(id_) + own) / prompt.block_tokens + blocks, 0.0)
-            for id_, own, blocks in zip(ids, uncached, active, strict=True)
+            (
+                (self._book.pending(id_) + own) / prompt.block_tokens
+                + self._active.after(prompt.blocks, id_),
+                0.0,
+            )
+            for id_, own in zip(ids, uncached, strict=True)
         ]
 
     def observe(self, event: Event) -> None:
