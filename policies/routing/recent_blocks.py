@@ -5,7 +5,7 @@ answers for all of them. Beside it each replica's blocks in the order of last us
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
 
@@ -63,26 +63,27 @@ class RecentBlocks:
             else:
                 kept[block] = None
                 holders[block] = holders.get(block, 0) | bit
+        evicted = []
         while len(kept) > capacity:
-            self._drop(kept.popitem(last=False)[0], bit)
+            evicted.append(kept.popitem(last=False)[0])
+        self._drop(evicted, bit)
 
     def remove(self, replica: str, blocks: Sequence[int]) -> None:
         """The replica has `blocks` no longer."""
         shelf = self._shelves.get(replica)
         if shelf is None:
             return
-        for block in blocks:
-            if block in shelf.blocks:
-                del shelf.blocks[block]
-                self._drop(block, shelf.bit)
+        gone = {block for block in blocks if block in shelf.blocks}
+        for block in gone:
+            del shelf.blocks[block]
+        self._drop(gone, shelf.bit)
 
     def forget(self, replica: str) -> None:
         """The replica has nothing."""
         shelf = self._shelves.pop(replica, None)
         if shelf is None:
             return
-        for block in shelf.blocks:
-            self._drop(block, shelf.bit)
+        self._drop(shelf.blocks, shelf.bit)
         self._free_bits.append(shelf.bit)
 
     def _shelf(self, replica: str) -> "_Shelf":
@@ -95,12 +96,15 @@ class RecentBlocks:
         self._shelves.move_to_end(replica)
         return shelf
 
-    def _drop(self, block: int, bit: int) -> None:
-        left = self._holders[block] & ~bit
-        if left:
-            self._holders[block] = left
-        else:
-            del self._holders[block]
+    def _drop(self, blocks: Iterable[int], bit: int) -> None:
+        """Takes the bit out of `blocks`, each of which has it."""
+        holders = self._holders
+        for block in blocks:
+            left = holders[block] ^ bit
+            if left:
+                holders[block] = left
+            else:
+                del holders[block]
 
 
 class _Shelf:

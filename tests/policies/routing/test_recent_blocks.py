@@ -59,7 +59,7 @@ def test_it_says_what_plain_sets_would(seed: int) -> None:
     sets: dict[str, set[int]] = {replica: set() for replica in "abcdefgh"}
     for _ in range(2_000):
         replica = rng.choice("abcdefgh")
-        blocks = rng.sample(range(12), rng.randint(0, 6))
+        blocks = rng.choices(range(12), k=rng.randint(0, 6))
         match rng.randrange(5):
             case 0:
                 seen.forget(replica)
