@@ -21,6 +21,7 @@ from loadtest.peers import (
     lmetric,
     mooncake,
     preble,
+    prefix_hash,
     production_stack,
     shipped,
     smetric,
@@ -28,7 +29,7 @@ from loadtest.peers import (
 from loadtest.peers.facts import FleetFacts
 from policies.routing.policy import Policy
 
-__all__ = ["PEERS", "FleetFacts", "Peer", "wants_kv_events"]
+__all__ = ["PEERS", "FleetFacts", "Peer", "scrape_interval_s", "wants_kv_events"]
 
 Peer = Callable[[Random, FleetFacts], Policy]
 """Makes a peer's policy for one pool."""
@@ -43,6 +44,7 @@ PEERS: Final[Mapping[str, Peer]] = MappingProxyType(
         "sglang": cache_aware.sglang_first,
         "vllm_router": cache_aware.vllm_router_library,
         "smg": cache_aware.smg,
+        "smg_prefix_hash": prefix_hash.prefix_hash,
         "ray_serve": cache_aware.ray_serve,
         "vllm_router_smetric": smetric.smetric,
         "llm_d": llm_d.default,
@@ -60,6 +62,11 @@ PEERS: Final[Mapping[str, Peer]] = MappingProxyType(
         "production_stack": production_stack.prefix_aware,
     }
 )
+
+
+def scrape_interval_s(name: str) -> float | None:
+    """How often the peer reads the engines' metrics by its own default; None: it does not look at any."""
+    return llm_d.SCRAPE_INTERVAL_S if PEERS[name].__module__ == llm_d.__name__ else None
 
 
 def wants_kv_events(policy: Policy) -> bool:

@@ -32,9 +32,8 @@ def power_of_two(random: Random, _facts: FleetFacts) -> Policy:
 
 
 def session_hash(random: Random, _facts: FleetFacts) -> Policy:
-    """Consistent hashing with bounded loads, factor 1.25, as SMG's prefix_hash.
+    """Consistent hashing of sessions: vllm-router's consistent_hash, production-stack's session routing.
 
-    Liberty: it hashes the session, where SMG hashes the first 256 tokens: prompts that all begin alike would
-    share one home.
+    Helped by bounded loads, factor 1.25 (Mirrokni et al., 2018), which theirs have not.
     """
     return SessionAffinity(SessionAffinity.Options(load_factor=1.25), random)

@@ -18,9 +18,9 @@ Its plugins, and the words for them here:
     weighted-random-picker         picker weighted_random
     random-picker                  picker random
 
-Producers need not be named: approx-prefix-cache-producer is `block_tokens` and `lru_capacity_per_replica`
-(tuned by itself from what engines tell), inflight-load-producer is always there. A plugin's parameters are
-options of the pipeline, in this project's spelling, with seconds for milliseconds. Scores are 0 to 1.
+Producers need not be named: approx-prefix-cache-producer is `block_tokens`, `auto_tune` and
+`lru_capacity_per_replica`, inflight-load-producer is always there. A plugin's parameters are options of the
+pipeline, in this project's spelling, with seconds for milliseconds. Scores are 0 to 1.
 
 Rules and defaults are those of llm-d-router in August 2026, which took over the endpoint picker of the
 Gateway API Inference Extension. What an engine does not tell counts as the mean of those that do, where llm-d

@@ -33,6 +33,7 @@ class Memory:
         self._seen = RecentBlocks()
         self._options = options
         self._from_events = options.prefix_from == "kv_events"
+        self._capacity_tokens = options.lru_capacity_per_replica * options.block_tokens
         self._kv_tokens: dict[str, float] = {}
 
     def block_view(self, prompt: Prompt) -> Prompt:
@@ -48,7 +49,7 @@ class Memory:
 
     def note_sizes(self, replicas: Sequence[ReplicaView]) -> None:
         """Engines that tell the size of their KV cache set how much is remembered of them."""
-        for replica in replicas:
+        for replica in replicas if self._options.auto_tune else ():
             load = replica.load
             if load is not None and load.kv_capacity_tokens:
                 self._kv_tokens[replica.id] = load.kv_capacity_tokens
@@ -78,11 +79,8 @@ class Memory:
             if len(self.cold) > _MOST_COLD:
                 self.cold.popitem(last=False)
         if not self._from_events:
-            self._seen.add(replica, blocks, self._capacity(replica, prompt.block_tokens))
-
-    def _capacity(self, replica: str, block_tokens: float) -> float:
-        told = self._kv_tokens.get(replica)
-        return self._options.lru_capacity_per_replica if told is None else told / block_tokens
+            capacity_tokens = self._kv_tokens.get(replica, self._capacity_tokens)
+            self._seen.add(replica, blocks, capacity_tokens / prompt.block_tokens)
 
     def _forget(self, replica: str) -> None:
         self.pending.forget(replica)

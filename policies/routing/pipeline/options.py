@@ -75,10 +75,14 @@ class PipelineOptions:
         default=64,
         metadata={"advice": "Tokens per block of the prefix index, at least; less is finer and dearer."},
     )
+    auto_tune: bool = field(
+        default=True,
+        metadata={"advice": "Remember as much of a replica as the engine says that its KV cache holds."},
+    )
     lru_capacity_per_replica: int = field(
         default=31_250,
         metadata={
-            "advice": "Blocks remembered per replica, if the engine does not tell the size of its KV cache."
+            "advice": "Blocks of block_tokens remembered per replica without auto_tune, or a word from it."
         },
     )
     match_length_weight: float = field(

@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from loadtest.peers import PEERS, wants_kv_events
+from loadtest.peers import PEERS, scrape_interval_s, wants_kv_events
 from policies.routing.events import BlocksRemoved, Dispatched, Done, FirstToken, Forgotten
 from policies.routing.policy import Policy
 from tests.support.peer_policies import FACTS, cache, give
@@ -94,6 +94,12 @@ def test_only_some_live_by_kv_events(name: str) -> None:
     assert wants_kv_events(policy) is (name in ("dynamo", "llm_d_precise"))
     for _ in range(2):  # also if it is said twice
         policy.observe(BlocksRemoved("a", NOW, [1, 2]))
+
+
+@EVERY_PEER
+def test_only_some_read_metrics(name: str) -> None:
+    """llm-d's, every 50 ms; all others count what they have sent."""
+    assert scrape_interval_s(name) == (0.05 if name.startswith("llm_d") else None)
 
 
 @EVERY_PEER

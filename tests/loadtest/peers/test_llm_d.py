@@ -1,3 +1,4 @@
+from loadtest.peers import FleetFacts
 from tests.support.peer_policies import cache, chosen, fleet_of, give, peer
 from tests.support.routing import FakeLoad, FakeReplica
 
@@ -48,7 +49,7 @@ def test_active_requests_are_the_routers_own() -> None:
 
 def test_the_affinity_filter_holds_until_the_gate() -> None:
     """18 s at 15,928 tokens/s are 286,704 tokens: a queue of 286,720 on "a" breaks its hold."""
-    policy = peer("llm_d_affinity_filter")
+    policy = peer("llm_d_affinity_filter", FleetFacts(1_000_000, 1_000))
     cache(policy, "a", PROMPT, 1)
     assert chosen(policy, PROMPT, fleet_of(a=9, b=0)) == "a"
     give(policy, "a", "q" * 17_916, 2)  # 286,656 tokens

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from policies.outcome import Ending, Outcome
 from policies.routing.events import (
     BlocksRemoved,
@@ -44,15 +46,24 @@ def test_uncached_tokens_wait_until_the_first_token() -> None:
     assert known.hits(PROMPT, FLEET) == [10, 0]
 
 
-def test_capacity_is_what_the_engine_tells() -> None:
-    """256 tokens of KV cache are four blocks of 64; without a word from it the option holds."""
-    known = memory(lru_capacity_per_replica=7)
+@pytest.mark.parametrize(("auto_tune", "hits"), [(True, [4, 7]), (False, [7, 7])])
+def test_capacity_is_what_the_engine_tells(auto_tune: bool, hits: list[int]) -> None:
+    """256 tokens of KV cache are four blocks of 64; without a word from it, or an ear for it, the option holds."""
+    known = memory(lru_capacity_per_replica=7, auto_tune=auto_tune)
     known.note_sizes(
         [FakeReplica("a", load=FakeLoad(kv_capacity_tokens=256)), FakeReplica("b", load=FakeLoad())]
     )
     for ticket, replica in enumerate("ab"):
         known.observe(Dispatched(replica, ticket, NOW, PROMPT))
-    assert known.hits(PROMPT, FLEET) == [4, 7]
+    assert known.hits(PROMPT, FLEET) == hits
+
+
+def test_capacity_is_tokens_whatever_the_blocks() -> None:
+    """Ten blocks of 64 tokens are two of 256."""
+    known = memory(lru_capacity_per_replica=10)
+    large = prompt_of("x" * 10, block_tokens=256)
+    known.observe(Dispatched("a", 1, NOW, large))
+    assert known.hits(large, FLEET) == [2, 0]
 
 
 def test_only_prompts_that_nobody_knows_are_cold() -> None:
