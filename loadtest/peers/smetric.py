@@ -18,6 +18,7 @@ from policies.routing.recent_blocks import RecentBlocks, tokens_of
 _HIT_RATIO: Final = 0.5
 _TTFT_S: Final = 1.0
 _TTFT_S_PER_TOKEN: Final = 0.0625 / 1000
+"""With the two before: the defaults of its SMetricConfig, slack 1."""
 _TREE_TOKENS: Final = (1 << 26) / 4
 _RATE_WINDOW: Final = 64
 _RATE_MIN_SAMPLES: Final = 8
