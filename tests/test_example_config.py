@@ -102,7 +102,7 @@ def test_every_policy_is_there() -> None:
     for kind, policy in POLICIES.items():
         assert re.search(rf"^#   {kind} ", text, re.MULTILINE), kind
         for name, declared in option.options(policy.Options).items():
-            assert tables[kind][name] == option.default(declared)
+            assert tables[kind][name] == to_plain(option.default(declared))
             assert f"# {option.advice(declared)}\n{name} = " in text
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from policies.routing.expected_latency import ExpectedLatency
 from policies.routing.least_requests import LeastRequests
+from policies.routing.pipeline.pipeline import Pipeline
 from policies.routing.power_of_two import PowerOfTwo
 from policies.routing.prefix_affinity import PrefixAffinity
 from policies.routing.random_choice import RandomChoice
@@ -21,6 +22,7 @@ POLICIES: Final[Mapping[str, type[Any]]] = MappingProxyType(
         "session_affinity": SessionAffinity,
         "prefix_affinity": PrefixAffinity,
         "expected_latency": ExpectedLatency,
+        "pipeline": Pipeline,
     }
 )
 """Kind to class: built as `POLICIES[kind](POLICIES[kind].Options(...), random)`, see `policy.Policy`."""

@@ -1,104 +1,139 @@
-"""To whoever saw the prefix, until loads part too far: the rule of SGLang's, vLLM's and SMG's routers.
+"""A prompt goes where most of it was seen before, if that is enough of it and the load is even.
 
-For moving over with one's own settings; they are called as there. Their trees hold characters, this one's
-blocks of a prompt. It knows what it sent and nothing of what engines evict.
+The rule that vllm-router, SGLang's router and SMG call cache_aware, with the names of their options, so that
+settings move over. Theirs index characters, this one blocks of tokens (a token is about four characters); it
+evicts at once, where theirs sweep at an interval.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
-from policies.routing.events import Dispatched, Event, Forgotten, Prompt
-from policies.routing.policy import R, RequestFacts, Weighed
-from policies.routing.prefix_index import PrefixIndex, blocks_within
+from policies.routing.events import CacheLost, Dispatched, Event, Forgotten
+from policies.routing.least import least
+from policies.routing.policy import R, ReplicaView, RequestFacts, Weighed
+from policies.routing.recent_blocks import RecentBlocks, tokens_of
 
-_NO_PROMPT: Final = Prompt((), 1, 1)
+_CHARACTERS_PER_TOKEN: Final = 4
 
 
 class PrefixAffinity:
-    """Least in flight where loads differ by `balance_abs_threshold` and `balance_rel_threshold` times.
+    """Load is requests in flight for the weight; ties go to the least loaded, then by chance.
 
-    Else the replica with the longest match, if it is more than `cache_threshold` of the prompt; else the one
-    of which the least is known, or the least loaded. Equals go by chance.
+    While load is uneven, the least loaded. Else who has seen most of the prompt, if that is more than
+    `cache_threshold` of it. Else what `on_miss` says; without a prompt the least loaded.
     """
 
     learns = True
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Options:
+        """vllm-router's command line and SMG have 0.3, 64, 1.5; SGLang had 0.5, 32, 1.0001, smallest_tree."""
+
         cache_threshold: float = field(
             default=0.5,
-            metadata={"advice": "Least share of a prompt that counts as a match; SMG's default is 0.3."},
+            metadata={"advice": "Share of a prompt, 0 to 1; who has seen more of it gets it. SMG: 0.3."},
         )
-        balance_abs_threshold: int = field(
-            default=32,
-            metadata={"advice": "Requests by which loads must differ before they are evened; SMG's is 64."},
+        balance_abs_threshold: float = field(
+            default=32.0,
+            metadata={
+                "advice": "Affinity yields if a replica has more than this many above another. SMG: 64."
+            },
         )
         balance_rel_threshold: float = field(
             default=1.1,
-            metadata={"advice": "How many times the least loaded the most loaded must be; SMG's is 1.5."},
+            metadata={"advice": "Affinity yields only if it has this many times the other's, too. SMG: 1.5."},
         )
-        miss_to_least_loaded: bool = field(
-            default=False,
+        on_miss: Literal["least_requests", "smallest_tree"] = field(
+            default="least_requests",
             metadata={
-                "advice": "Misses go to the least loaded, as with SMG; else to whom the least is known of."
+                "advice": "Where unseen prompts go: 'least_requests', or 'smallest_tree', who has seen least."
             },
         )
-        index_mb: float = field(
-            default=256.0,
-            metadata={"advice": "Memory for what was sent where, in MB; the oldest is forgotten."},
+        max_tree_size: int = field(
+            default=16_777_216,
+            metadata={
+                "advice": "Characters remembered per replica, half a byte of memory each. SMG: 67108864."
+            },
         )
 
         def __post_init__(self) -> None:
-            if not 0 <= self.cache_threshold <= 1:
+            if not 0.0 <= self.cache_threshold <= 1.0:
                 raise ValueError(f"cache_threshold must be 0 to 1, got {self.cache_threshold}")
-            if self.balance_abs_threshold < 0:
+            if not self.balance_abs_threshold >= 0.0:
                 raise ValueError(f"balance_abs_threshold must be 0 or more, got {self.balance_abs_threshold}")
-            for name, least in (("balance_rel_threshold", 1.0), ("index_mb", 0.1)):
-                if not least <= getattr(self, name) < inf:
-                    raise ValueError(f"{name} must be at least {least:g}, got {getattr(self, name)}")
+            if not self.balance_rel_threshold >= 1.0:
+                raise ValueError(
+                    f"balance_rel_threshold must be at least 1, got {self.balance_rel_threshold}"
+                )
+            if self.max_tree_size < 1:
+                raise ValueError(f"max_tree_size must be at least 1, got {self.max_tree_size}")
 
     def __init__(self, options: Options, random: Random) -> None:
         self._options = options
         self._random = random
-        most = blocks_within(int(options.index_mb * 1e6))
-        self._index = PrefixIndex(most, most)
+        self._seen = RecentBlocks()
 
-    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:
-        costs = [weighed.cost for weighed in self.weigh(request, candidates, now)]
-        least = min(costs)
-        equals = [replica for replica, cost in zip(candidates, costs, strict=True) if cost == least]
-        return equals[0] if len(equals) == 1 else equals[self._random.randrange(len(equals))]
+    def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
+        return least(candidates, self._costs(request, candidates), self._random)
 
-    def weigh(self, request: RequestFacts, candidates: Sequence[R], now: float) -> Sequence[Weighed]:  # noqa: ARG002
-        prompt = request.prompt or _NO_PROMPT
-        hits, sizes = self._index.match(prompt.blocks), self._index.sizes()
-        of_one = prompt.block_tokens / max(1, prompt.tokens)
-        shares = [min(1.0, hits.get(replica.id, 0) * of_one) for replica in candidates]
-        uneven = self._is_uneven([replica.in_flight for replica in candidates])
-        matches = not uneven and max(shares) > self._options.cache_threshold
-        weighed = []
-        for replica, share in zip(candidates, shares, strict=True):
-            known = sizes.get(replica.id, 0)
-            if matches:
-                cost = -share
-            elif uneven or self._options.miss_to_least_loaded:
-                cost = replica.in_flight
-            else:
-                cost = known
-            terms = {"match": share, "in_flight": replica.in_flight, "known_blocks": known}
-            weighed.append(Weighed(replica.id, cost, {**terms, "uneven": float(uneven)}))
-        return weighed
+    def weigh(
+        self,
+        request: RequestFacts,
+        candidates: Sequence[R],
+        now: float,  # noqa: ARG002
+    ) -> Sequence[Weighed]:
+        """Costs are tokens not seen, or requests in flight, or blocks seen: whichever rule applies."""
+        costs = self._costs(request, candidates)
+        return [
+            Weighed(
+                replica.id,
+                cost,
+                {
+                    "seen": self._seen_share(request, replica),
+                    "in_flight": replica.in_flight,
+                    "weight": replica.weight,
+                    "tree_blocks": self._seen.size(replica.id),
+                },
+            )
+            for replica, (cost, _) in zip(candidates, costs, strict=True)
+        ]
 
     def observe(self, event: Event) -> None:
-        if isinstance(event, Dispatched) and event.prompt is not None:
-            self._index.insert(event.replica, event.prompt.blocks)
-        elif isinstance(event, Forgotten):
-            self._index.forget(event.replica)
+        match event:
+            case Dispatched(replica=replica, prompt=prompt) if prompt is not None:
+                room = self._options.max_tree_size / (_CHARACTERS_PER_TOKEN * prompt.block_tokens)
+                self._seen.add(replica, prompt.blocks, room)
+            case Forgotten(replica=replica) | CacheLost(replica=replica):
+                self._seen.forget(replica)
+            case _:
+                pass
 
-    def _is_uneven(self, loads: Sequence[int]) -> bool:
-        most, least = max(loads), min(loads)
+    def _costs(self, request: RequestFacts, candidates: Sequence[ReplicaView]) -> list[tuple[float, float]]:
+        """What the rule that applies compares, and the load to break ties, in the candidates' order."""
+        loads = [replica.in_flight / replica.weight for replica in candidates]
+        prompt = request.prompt
+        if prompt is None or self._is_uneven(loads):
+            return [(load, 0.0) for load in loads]
+        hits = self._seen.hits(prompt.blocks, [replica.id for replica in candidates])
+        if tokens_of(prompt, max(hits)) > self._options.cache_threshold * prompt.tokens:
+            return [
+                (prompt.tokens - tokens_of(prompt, hit), load) for hit, load in zip(hits, loads, strict=True)
+            ]
+        if self._options.on_miss == "smallest_tree":
+            return [
+                (self._seen.size(replica.id), load) for replica, load in zip(candidates, loads, strict=True)
+            ]
+        return [(load, 0.0) for load in loads]
+
+    def _is_uneven(self, loads: Sequence[float]) -> bool:
+        most, fewest = max(loads), min(loads)
         options = self._options
-        return most - least > options.balance_abs_threshold and most > options.balance_rel_threshold * least
+        return most - fewest > options.balance_abs_threshold and most > options.balance_rel_threshold * fewest
+
+    def _seen_share(self, request: RequestFacts, replica: ReplicaView) -> float:
+        prompt = request.prompt
+        if prompt is None or not prompt.tokens:
+            return 0.0
+        return tokens_of(prompt, self._seen.hits(prompt.blocks, [replica.id])[0]) / prompt.tokens

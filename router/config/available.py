@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from policies.routing import POLICIES
 from router.config.model import Config
 from router.config.source import KeyPath, Mistake
 
@@ -38,15 +37,6 @@ def _keys(config: Config) -> Iterable[KeyPath]:
 
 def _limits(config: Config) -> Iterable[KeyPath]:
     return [("limits",)] if config.limits else []
-
-
-def _policies(config: Config) -> Iterable[KeyPath]:
-    for name, policy in config.policies.items():
-        if policy.kind not in POLICIES:
-            yield ("policies", name, "kind")
-    for name, model in config.models.items():
-        if model.policy not in POLICIES and model.policy not in config.policies:
-            yield ("models", name, "policy")
 
 
 def _of_models(section: str) -> Callable[[Config], Iterable[KeyPath]]:
@@ -84,7 +74,6 @@ def _tokenizers(config: Config) -> Iterable[KeyPath]:
 
 _FEATURES = (
     Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
-    Feature(_policies, f"this kind is not available yet; available: {', '.join(sorted(POLICIES))}"),
     Feature(_of_models("split"), "splitting traffic is not available yet; without it stable gets everything"),
     Feature(_of_models("shadow"), "shadow traffic is not available yet; remove the table"),
     Feature(_of_models("canary"), "releases are not available yet; remove the table"),

@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policies.routing import POLICIES
 from router.config.model import Config
 from router.config.option import Place
 from router.config.positions import key_lines
 from router.config.rules import broken_rules
 from router.config.source import ConfigError, KeyPath, Mistake, Source
-from router.config.values import Policies, Reader
+from router.config.values import Reader
 
 __all__ = ["ConfigError", "Mistake", "decode", "load"]
 
@@ -25,7 +24,6 @@ __all__ = ["ConfigError", "Mistake", "decode", "load"]
 def load(
     path: str | os.PathLike[str],
     *,
-    policies: Policies | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """The configuration in the file at `path`; its relative paths are relative to it. Raises ConfigError."""
@@ -39,25 +37,24 @@ def load(
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError((Mistake(file, line, "", "is not UTF-8 text; save it as UTF-8"),)) from None
-    return decode(text, file, policies=policies, environ=environ, directory=Path(file).resolve().parent)
+    return decode(text, file, environ=environ, directory=Path(file).resolve().parent)
 
 
 def decode(
     text: str,
     file: str = "<text>",
     *,
-    policies: Policies | None = None,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Config:
     """The configuration that `text` states; `file` names it in mistakes. Raises ConfigError.
 
-    `policies` are the kinds whose options can be checked, `environ` and `directory` what references
-    are looked up in: by default all that there are, the process's own, and the working directory.
+    `environ` and `directory` are what references are looked up in: by default the process's own, and the
+    working directory.
     """
     table, source = _parse(text, file)
     place = Place(directory or Path.cwd(), os.environ if environ is None else environ)
-    reader = Reader(place, POLICIES if policies is None else policies)
+    reader = Reader(place)
     config: Config = reader.read_section((), Config, table)
     unusable = {path for path, _ in reader.found}
     found = reader.found + [broken for broken in broken_rules(config) if not _lies_in(broken[0], unusable)]

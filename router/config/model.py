@@ -6,7 +6,6 @@ Here is the whole, and the public name of every part. A value is never changed, 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from policies.routing import POLICIES
 from router.config.access import KeyConfig, LimitConfig
 from router.config.fleet import (
     DEFAULT_POLICY,
@@ -38,7 +37,6 @@ from router.config.source import NOWHERE, Source
 
 __all__ = [
     "DEFAULT_POLICY",
-    "POLICY_KINDS",
     "AdminConfig",
     "CanaryConfig",
     "Config",
@@ -64,9 +62,6 @@ __all__ = [
     "UpstreamConfig",
     "VersionConfig",
 ]
-
-POLICY_KINDS = tuple(dict.fromkeys((*POLICIES, "prefix_affinity", "expected_latency", "pipeline")))
-"""What `kind` and `policy` may say: the kinds that are there, and those that are promised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

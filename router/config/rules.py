@@ -9,7 +9,8 @@ from ipaddress import ip_address
 from router.config import checks
 from router.config.fleet import DiscoverConfig, ReplicaConfig, VersionConfig
 from router.config.kv_events import kv_events_mistakes
-from router.config.model import POLICY_KINDS, Config
+from policies.routing import POLICIES
+from router.config.model import Config
 from router.config.option import default, options
 from router.config.scalars import nearest
 from router.config.source import KeyPath, dotted
@@ -101,7 +102,7 @@ def _names_are_unique(config: Config) -> Broken:
 
 
 def _policies_exist(config: Config) -> Broken:
-    known = (*config.policies, *POLICY_KINDS)
+    known = (*config.policies, *POLICIES)
     for name, model in config.models.items():
         if model.policy and model.policy not in known:
             yield (
@@ -112,7 +113,7 @@ def _policies_exist(config: Config) -> Broken:
 
 def _policy_names_are_clear(config: Config) -> Broken:
     for name, policy in config.policies.items():
-        if name in POLICY_KINDS and policy.kind not in (name, ""):
+        if name in POLICIES and policy.kind not in (name, ""):
             yield ("policies", name), f"is the name of a kind; give a tuned {policy.kind!r} a name of its own"
 
 

@@ -37,9 +37,7 @@ def to_plain(value: object) -> Any:
 
 
 def _effective_options(policy: PolicyConfig) -> Mapping[str, object]:
-    """Those written and the defaults of the others; only those written if the kind is not known here."""
-    if policy.kind not in POLICIES:
-        return policy.options
+    """Those written and the defaults of the others."""
     options = POLICIES[policy.kind].Options(**policy.options)
     return {name: getattr(options, name) for name in option.options(type(options))}
 
@@ -107,9 +105,9 @@ class _Writer:
     def _write_policy(self, policy: PolicyConfig, *, absent: bool) -> None:
         mark = "#" if absent else ""
         self.lines.append(f"{mark}kind = {toml_value(policy.kind)}")
-        declared = option.options(POLICIES[policy.kind].Options) if policy.kind in POLICIES else {}
+        declared = option.options(POLICIES[policy.kind].Options)
         for name, value in _effective_options(policy).items():
-            if self._every_option and name in declared:
+            if self._every_option:
                 self.lines.append(f"# {option.advice(declared[name])}")
             self.lines.append(f"{mark}{toml_key(name)} = {_value_text(value)}")
 

@@ -8,8 +8,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from policies.routing import POLICIES
 from router.config import option
-from router.config.model import POLICY_KINDS, PolicyConfig
+from router.config.model import PolicyConfig
 from router.config.option import Check, Complaint, Place, without_none
 from router.config.places import is_reference, secret_text
 from router.config.scalars import choice, expect, nearest, scalar
@@ -17,17 +18,13 @@ from router.config.secret import Secret
 from router.config.source import KeyPath
 from router.config.toml_text import toml_value
 
-Policies = Mapping[str, Any]
-"""Policy kinds: each a class with a frozen dataclass `Options`."""
-
 
 class Reader:
     """Reads values of one file. `found` is what is wrong: where, and what would be right."""
 
-    def __init__(self, place: Place, policies: Policies) -> None:
+    def __init__(self, place: Place) -> None:
         self.found: list[tuple[KeyPath, str]] = []
         self._place = place
-        self._policies = policies
 
     def _complain(self, path: KeyPath, text: str) -> None:
         self.found.append((path, text))
@@ -134,15 +131,13 @@ class Reader:
         name = str(path[-1])
         written = {key: value for key, value in raw.items() if key != "kind"}
         if "kind" not in raw:
-            raise Complaint(f'has no kind: write kind = "…"; known: {", ".join(sorted(POLICY_KINDS))}')
+            raise Complaint(f'has no kind: write kind = "…"; known: {", ".join(sorted(POLICIES))}')
         try:
-            kind = choice(raw["kind"], POLICY_KINDS, "")
+            kind = choice(raw["kind"], tuple(POLICIES), "")
         except Complaint as complaint:
             self._complain((*path, "kind"), str(complaint))
             return PolicyConfig(name=name, kind="", options=written)
-        if kind not in self._policies:
-            return PolicyConfig(name=name, kind=kind, options=written)
-        options = self.read_section(path, self._policies[kind].Options, written)
+        options = self.read_section(path, POLICIES[kind].Options, written)
         return PolicyConfig(name=name, kind=kind, options=_values(options))
 
 

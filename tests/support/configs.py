@@ -61,9 +61,10 @@ margins = { error = 0.5 }
 [policies.mine]
 kind = "power_of_two"
 choices = 4
-[policies.later]
+[policies.stages]
 kind = "pipeline"
-stages = [ { name = "a", since = 2020-01-01 }, "b" ]
+filters = ["utilisation"]
+scorers = { prefix = 3.0, queue = 1.0 }
 [[keys]]
 id = "k"
 digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import sqrt
 
 from policies.routing.events import Prompt
@@ -36,6 +37,16 @@ class FakeRequest:
 
 def replicas(*weights: float) -> list[FakeReplica]:
     return [FakeReplica(f"10.0.0.{number}:8000", weight) for number, weight in enumerate(weights)]
+
+
+def prompt_of(text: str, block_tokens: float = 16.0) -> Prompt:
+    """One block per character, chained: two prompts have equal blocks as far as their texts are alike."""
+    blocks = [_hash(text[: end + 1]) for end in range(len(text))]
+    return Prompt(blocks, round(len(text) * block_tokens), block_tokens)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def fits(counts: Counter[str], shares: Mapping[str, float]) -> bool:

@@ -4,9 +4,11 @@ from random import Random
 
 import pytest
 
+from policies.outcome import Ending, Outcome
 from policies.routing import POLICIES
+from policies.routing.events import Dispatched, Done, Event, FirstToken, Forgotten
 from policies.routing.policy import Policy
-from tests.support.routing import NOW, FakeReplica, FakeRequest, replicas
+from tests.support.routing import NOW, FakeReplica, FakeRequest, prompt_of, replicas
 
 EVERY_KIND = pytest.mark.parametrize("kind", sorted(POLICIES))
 
@@ -16,22 +18,44 @@ def build(kind: str, seed: int = 7) -> Policy:
 
 
 def some_request(rng: Random) -> FakeRequest:
-    return FakeRequest(rng.choice([None, f"session-{rng.randrange(500)}"]))
+    text = "".join(rng.choices("ab", k=rng.randrange(6)))
+    return FakeRequest(
+        rng.choice([None, f"session-{rng.randrange(500)}"]), rng.choice([None, prompt_of(text)])
+    )
 
 
-def choices(policy: Policy, seed: int, times: int) -> list[str]:
+def choices(policy: Policy, seed: int, times: int, *, weighing: bool = False) -> list[str]:
     """What comes out of a fleet whose load and membership change between any two choices."""
     rng = Random(seed)
     fleet = replicas(1, 1, 2, 0.5, 4, 1)
     chosen = []
-    for _ in range(times):
+    for ticket in range(times):
         for replica in fleet:
             replica.in_flight = rng.randrange(8)
         candidates = rng.sample(fleet, rng.randint(1, len(fleet)))
-        choice = policy.choose(some_request(rng), candidates, NOW)
+        request = some_request(rng)
+        if weighing:
+            weighed = policy.weigh(request, candidates, NOW + ticket)
+            assert [each.replica for each in weighed] == [replica.id for replica in candidates]
+        choice = policy.choose(request, candidates, NOW + ticket)
         assert any(choice is candidate for candidate in candidates)
         chosen.append(choice.id)
+        for event in life(request, choice.id, ticket, rng):
+            policy.observe(event)
     return chosen
+
+
+def life(request: FakeRequest, replica: str, ticket: int, rng: Random) -> list[Event]:
+    """What is told of a request: in its order or not, some of it twice and some never."""
+    at = NOW + ticket
+    outcome = Outcome(Ending.COMPLETED, at, at + 1, at + 2, 32, 16, 20)
+    events: list[Event] = [
+        Dispatched(replica, ticket, at, request.prompt),
+        FirstToken(replica, ticket, at + 1),
+        Done(replica, ticket, at + 2, rng.choice([None, outcome])),
+        Forgotten(replica, at + 3),
+    ]
+    return rng.choices(events, weights=(6, 4, 4, 1), k=rng.randint(0, 4))
 
 
 @EVERY_KIND
@@ -66,6 +90,13 @@ def test_candidates_are_left_as_they_were(kind: str) -> None:
     for session in (None, "a", "b", "c"):
         policy.choose(FakeRequest(session), fleet, NOW)
     assert [(replica.id, replica.weight, replica.in_flight) for replica in fleet] == before
+
+
+@EVERY_KIND
+def test_to_weigh_changes_nothing(kind: str) -> None:
+    """Each candidate is weighed, in its order, and choices are those of a policy that was never asked why."""
+    asked = choices(build(kind, 5), seed=4, times=1_000, weighing=True)
+    assert asked == choices(build(kind, 5), seed=4, times=1_000)
 
 
 @EVERY_KIND

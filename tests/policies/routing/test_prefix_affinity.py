@@ -1,95 +1,142 @@
 from collections import Counter
+from math import nan
 from random import Random
+from typing import Any
 
 import pytest
 
-from policies.routing.events import Dispatched, Forgotten, Prompt
+from policies.routing.events import Dispatched, Forgotten
 from policies.routing.prefix_affinity import PrefixAffinity
-from tests.support.routing import NOW, FakeReplica, FakeRequest, replicas
+from tests.support.routing import NOW, FakeReplica, FakeRequest, fits, prompt_of
 
 
-def prompt(*names: str) -> Prompt:
-    """Ten blocks of 100 tokens a name."""
-    blocks = [hash((names[: at + 1], part)) & (2**60 - 1) for at in range(len(names)) for part in range(10)]
-    return Prompt(tuple(blocks), 1_000 * len(names), 100)
+def prefix_affinity(**options: Any) -> PrefixAffinity:
+    return PrefixAffinity(PrefixAffinity.Options(**options), Random(1))
 
 
-class There:
-    def __init__(self, **options: float) -> None:
-        self.policy = PrefixAffinity(PrefixAffinity.Options(**options), Random(3))
-        self.replicas = replicas(1, 1, 1)
-
-    def sent(self, replica: FakeReplica, asked: Prompt) -> None:
-        self.policy.observe(Dispatched(replica.id, 1, NOW, asked))
-
-    def choose(self, asked: Prompt | None) -> FakeReplica:
-        return self.policy.choose(FakeRequest(None, asked), self.replicas, NOW)
+def fleet_of(*in_flight: int) -> list[FakeReplica]:
+    return [FakeReplica(name, in_flight=count) for name, count in zip("abcd", in_flight, strict=False)]
 
 
-def test_a_match_of_more_than_the_threshold_is_followed() -> None:
-    there = There()
-    second = there.replicas[1]
-    there.sent(second, prompt("system", "x"))
-    assert there.choose(prompt("system", "x", "y")) is second
-    assert there.choose(prompt("system", "other")) is not second, "a half is not more than a half"
+def sent(policy: PrefixAffinity, **prompts: str) -> PrefixAffinity:
+    """`policy`, after each of the named replicas was given a prompt."""
+    for ticket, (replica, text) in enumerate(prompts.items()):
+        policy.observe(Dispatched(replica, ticket, NOW, prompt_of(text)))
+    return policy
 
 
-def test_a_miss_goes_to_whom_the_least_is_known_of_or_to_the_least_loaded() -> None:
-    there = There()
-    for replica, count in zip(there.replicas, (3, 1, 2), strict=True):
-        replica.in_flight = 9 - count
-        for number in range(count):
-            there.sent(replica, prompt(f"{replica.id} {number}"))
-    assert there.choose(prompt("new")) is there.replicas[1]
-    smg = There(miss_to_least_loaded=True)
-    for replica, load in zip(smg.replicas, (4, 5, 3), strict=True):
-        replica.in_flight = load
-    assert smg.choose(prompt("new")) is smg.replicas[2]
+def asked(text: str) -> FakeRequest:
+    return FakeRequest(prompt=prompt_of(text))
 
 
-@pytest.mark.parametrize(
-    ("loads", "follows"), [((33, 1, 1), True), ((34, 1, 1), False), ((400, 370, 370), True)]
-)
-def test_loads_are_evened_when_both_thresholds_are_passed(loads: tuple[int, ...], follows: bool) -> None:
-    """32 apart, and 1.1 times: 400 beside 370 is neither."""
-    there = There()
-    first = there.replicas[0]
-    there.sent(first, prompt("system"))
-    for replica, load in zip(there.replicas, loads, strict=True):
-        replica.in_flight = load
-    assert (there.choose(prompt("system")) is first) is follows
+def test_who_saw_most_of_it_gets_it() -> None:
+    """Also when it is the busiest, as long as load is even."""
+    policy = sent(prefix_affinity(), a="system question", b="system")
+    assert policy.choose(asked("system question two"), fleet_of(20, 0, 0), NOW).id == "a"
 
 
-def test_a_restarted_replica_is_forgotten() -> None:
-    there = There()
-    first = there.replicas[0]
-    there.sent(first, prompt("system"))
-    there.policy.observe(Forgotten(first.id, NOW))
-    assert len({there.choose(prompt("system")).id for _ in range(50)}) == 3
+def test_as_much_as_the_threshold_is_not_enough() -> None:
+    """Half of the prompt seen at a threshold of 0.5 is a miss, one block more is a hit."""
+    policy = sent(prefix_affinity(cache_threshold=0.5), a="half")
+    assert policy.choose(asked("halfhalf"), fleet_of(9, 1), NOW).id == "b"
+    assert policy.choose(asked("halfhal"), fleet_of(9, 1), NOW).id == "a"
 
 
-def test_equals_go_by_chance() -> None:
-    there = There()
-    counts = Counter(there.choose(None).id for _ in range(3_000))
-    assert min(counts.values()) > 850
-
-
-def test_why_is_told() -> None:
-    there = There()
-    there.sent(there.replicas[0], prompt("system"))
-    one, *_ = there.policy.weigh(FakeRequest(None, prompt("system")), there.replicas, NOW)
-    assert one.terms == {"match": 1.0, "in_flight": 0, "known_blocks": 10, "uneven": 0.0}
+def test_equal_hits_go_to_the_less_loaded() -> None:
+    """Then by chance."""
+    policy = sent(prefix_affinity(), a="same", b="same", c="same")
+    assert policy.choose(asked("same"), fleet_of(5, 3, 4), NOW).id == "b"
+    counts = Counter(policy.choose(asked("same"), fleet_of(5, 3, 3), NOW).id for _ in range(2_000))
+    assert fits(counts, {"b": 1, "c": 1})
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
+    ("in_flight", "chosen"),
     [
-        ("cache_threshold", 1.1),
-        ("balance_abs_threshold", -1),
-        ("balance_rel_threshold", 0.9),
-        ("index_mb", 0.0),
+        ((33, 0), "b"),  # 33 > 32 and 33 > 0
+        ((32, 0), "a"),  # the difference is not more than 32
+        ((433, 400), "a"),  # 33 > 32, but 433 <= 1.1 x 400
+        ((434, 394), "b"),  # 40 > 32 and 434 > 433.4
     ],
 )
-def test_senseless_options_are_refused_by_name(option: str, value: float) -> None:
-    with pytest.raises(ValueError, match=option):
-        PrefixAffinity.Options(**{option: value})
+def test_uneven_load_goes_before_affinity(in_flight: tuple[int, ...], chosen: str) -> None:
+    """Only if the difference and the ratio are both too large."""
+    policy = sent(prefix_affinity(), a="prompt")
+    assert policy.choose(asked("prompt"), fleet_of(*in_flight), NOW).id == chosen
+
+
+def test_unevenness_is_measured_by_weight() -> None:
+    """80 requests on weight 4 are no more than 20 on weight 1."""
+    policy = sent(prefix_affinity(), a="prompt")
+    fleet = [FakeReplica("a", 4.0, 80), FakeReplica("b", 1.0, 10)]
+    assert policy.choose(asked("prompt"), fleet, NOW).id == "a"
+
+
+def test_a_miss_goes_to_the_least_loaded() -> None:
+    """The rule of vllm-router and SMG now."""
+    policy = sent(prefix_affinity(), a="one", b="other and more")
+    assert policy.choose(asked("unseen"), fleet_of(2, 1), NOW).id == "b"
+
+
+def test_a_miss_goes_to_the_smallest_tree() -> None:
+    """The rule of SGLang's first router: who has seen least, then the less loaded."""
+    policy = sent(prefix_affinity(on_miss="smallest_tree"), a="a long prompt", b="short", c="brief")
+    assert policy.choose(asked("unseen"), fleet_of(0, 5, 4), NOW).id == "c"
+    assert policy.choose(asked("unseen"), fleet_of(0, 5, 4, 6), NOW).id == "d"
+
+
+def test_the_tree_is_bounded() -> None:
+    """320 characters are 80 tokens, five blocks of 16: the sixth pushes out the tail of the oldest prompt."""
+    policy = sent(prefix_affinity(max_tree_size=320), a="abcd")
+    sent(policy, a="xy")
+    assert policy.choose(asked("abcd"), fleet_of(5, 1), NOW).id == "a"
+    sent(policy, a="z")
+    assert policy.choose(asked("abcd"), fleet_of(5, 1), NOW).id == "b"
+
+
+def test_a_restarted_replica_has_seen_nothing() -> None:
+    """Its prompts are misses again."""
+    policy = sent(prefix_affinity(), a="prompt")
+    policy.observe(Forgotten("a", NOW))
+    assert policy.choose(asked("prompt"), fleet_of(1, 0), NOW).id == "b"
+
+
+def test_without_a_prompt_the_least_loaded_serves() -> None:
+    """Whatever happens to prompts that miss, and nothing is learned from it."""
+    policy = prefix_affinity(on_miss="smallest_tree")
+    policy.observe(Dispatched("b", 1, NOW))
+    assert policy.choose(FakeRequest(), fleet_of(2, 1, 3), NOW).id == "b"
+
+
+def test_an_empty_prompt_is_a_miss() -> None:
+    """Nothing of nothing is not more than the threshold."""
+    policy = sent(prefix_affinity(cache_threshold=0.0), a="x")
+    assert policy.choose(asked(""), fleet_of(1, 0), NOW).id == "b"
+
+
+def test_why() -> None:
+    """The least cost is the choice, in whatever the rule compares; the terms tell which rule it was."""
+    policy = sent(prefix_affinity(), a="prompt", b="pro")
+    hit = policy.weigh(asked("prompt"), fleet_of(9, 0), NOW)
+    assert [weighed.cost for weighed in hit] == [0.0, 48.0]
+    assert [weighed.terms["seen"] for weighed in hit] == [1.0, 0.5]
+    uneven = policy.weigh(asked("prompt"), fleet_of(90, 0), NOW)
+    assert [weighed.cost for weighed in uneven] == [90.0, 0.0]
+    promptless = policy.weigh(FakeRequest(), fleet_of(3, 0), NOW)
+    assert [weighed.terms["seen"] for weighed in promptless] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_threshold": 1.1},
+        {"cache_threshold": nan},
+        {"balance_abs_threshold": -1.0},
+        {"balance_rel_threshold": 0.9},
+        {"max_tree_size": 0},
+    ],
+)
+def test_values_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
+    """The message begins with the option."""
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be "):
+        PrefixAffinity.Options(**options)

@@ -89,14 +89,21 @@ def test_advice_is_given_once() -> None:
 
 
 def test_a_policy_is_shown_with_all_its_options() -> None:
-    """The options that a policy's table leaves out are in effect too; those of an unknown kind stay as written."""
-    config = decode('[policies.a]\nkind = "power_of_two"\n[policies.b]\nkind = "pipeline"\nx = [1]' + MODEL)
+    """The options that a policy's table leaves out are in effect too."""
+    config = decode('[policies.a]\nkind = "power_of_two"' + MODEL)
     table = tomllib.loads(to_toml(config))
-    assert table["policies"] == {
-        "a": {"kind": "power_of_two", "choices": 2},
-        "b": {"kind": "pipeline", "x": [1]},
-    }
+    assert table["policies"] == {"a": {"kind": "power_of_two", "choices": 2}}
     assert to_plain(config)["policies"] == table["policies"]
+
+
+def test_a_table_within_a_policy_is_inline() -> None:
+    """A pipeline's scorers and filters are written as they are read."""
+    text = '[policies.p]\nkind = "pipeline"\nscorers = { queue = 2 }\nfilters = ["utilisation"]' + MODEL
+    config = decode(text)
+    shown = to_toml(config)
+    assert "scorers = { queue = 2.0 }" in shown
+    assert 'filters = ["utilisation"]' in shown
+    assert decode(shown) == config
 
 
 def test_a_default_that_is_not_available_is_a_comment() -> None:
