@@ -137,8 +137,12 @@ class KvCache:
         """Forget all content; refused (False) while any block is held, as vLLM does."""
         if len(self._free) < self.num_blocks:
             return False
+        self.lose()
+        return True
+
+    def lose(self) -> None:
+        """Forget all content, held blocks too: whoever holds them goes on, nobody finds them any more."""
         for block_hash, block in list(self._block_of.items()):
             self._forget(block, block_hash)
         for listener in self.listeners:
             listener.cleared()
-        return True

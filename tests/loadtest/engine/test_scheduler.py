@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from loadtest.engine.kv_cache import KvCache
 from loadtest.engine.sampling import SamplingParams
-from loadtest.engine.scheduler import Scheduler, SchedulerLimits, Step
+from loadtest.engine.scheduler import Scheduler, SchedulerLimits
 from loadtest.engine.sequence import Sequence
+from loadtest.engine.step import Step
 
 
 def sequence(prompt: Many[int], max_tokens: int, arrived_s: float = 0.0, **params: object) -> Sequence:

@@ -1,0 +1,1 @@
+"""The shipped policies, unchanged, under virtual time: virtual replicas, traces, faults, reports."""
