@@ -22,7 +22,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def rows_in(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same of lines that are open already; `name` is what mistakes are told by."""
     for number, line in enumerate(lines, 1):
-        if line.isspace():
+        if not line.strip():
             continue
         try:
             row = json.loads(line)
