@@ -3,7 +3,7 @@
 The rule: a policy learns nothing here that a router in front of real engines could not know at that time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -23,6 +23,8 @@ from policies.routing.policy import Policy
 
 _NOBODY_THERE_S: Final = 0.5
 """After so long a request that found no replica, or no worker, tries again."""
+_TOLD_EVERY: Final = 256
+"""Calls from one report of progress to the next."""
 
 
 @dataclass(slots=True)
@@ -43,24 +45,34 @@ class _Flight:
         return self.session.calls[self.index]
 
 
-def simulate(workload: Workload, setup: Setup, make_policy: PolicyMaker) -> list[Served]:
+def simulate(
+    workload: Workload, setup: Setup, make_policy: PolicyMaker, tell: Callable[[int], object] | None = None
+) -> list[Served]:
     """Every call of the workload, in the order in which they ended.
 
-    Calls that are longer than the smallest replica's memory are left out.
+    Calls that are longer than the smallest replica's memory are left out. `tell` is told from time to time
+    how many more have ended.
     """
     smallest = min(replica.hardware.kv_tokens for replica in setup.replicas)
-    return Fleet(workload.fitting(smallest), setup, make_policy).run()
+    return Fleet(workload.fitting(smallest), setup, make_policy, tell).run()
 
 
 class Fleet:
     """One run; `run` may be called once."""
 
-    def __init__(self, workload: Workload, setup: Setup, make_policy: PolicyMaker) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        setup: Setup,
+        make_policy: PolicyMaker,
+        tell: Callable[[int], object] | None = None,
+    ) -> None:
         self.timeline = Timeline()
         self.setup = setup
         self.replicas: dict[str, VirtualReplica] = {}
         self._workload = workload
         self._make_policy = make_policy
+        self._tell_ended = tell
         self._random = Random(setup.seed)
         self._gossip = Gossip(self.timeline, setup.gossip_s, setup.gossip_loss, Random(setup.seed + 1))
         self.workers = self._gossip.workers
@@ -168,13 +180,18 @@ class Fleet:
                 ok,
             )
         )
-        self._left -= 1
-        if not self._left:
-            self.timeline.stop()
+        self._count_down()
         following = flight.index + 1
         if following < len(flight.session.calls):
             think_s = flight.session.calls[following].think_s
             self.timeline.after(think_s, self._arrive, flight.session, following)
+
+    def _count_down(self) -> None:
+        self._left -= 1
+        if self._tell_ended is not None and self._left % _TOLD_EVERY == 0:
+            self._tell_ended(_TOLD_EVERY)
+        if not self._left:
+            self.timeline.stop()
 
     def _tell(self, worker: Worker, event: Event) -> None:
         worker.observe(event)

@@ -1,7 +1,7 @@
 """What is simulated: replicas, workers, and what they get to know of each other how late."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +31,10 @@ class ReplicaSetup:
     hardware: Hardware
     slowdown: float = 1.0
     weight: float = 1.0
+
+    def named(self, id_: str) -> "ReplicaSetup":
+        """Another one of its kind."""
+        return replace(self, id=id_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

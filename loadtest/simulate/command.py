@@ -1,0 +1,197 @@
+"""`turnout simulate`: a trace through the policies of a configuration, and of another one beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import TypedDict, Unpack
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from loadtest.simulate.contender import Contender, Result, run
+from loadtest.simulate.generators import GENERATORS
+from loadtest.simulate.hardware import HARDWARE, TPOT_SLO_S
+from loadtest.simulate.html import page
+from loadtest.simulate.json_lines import TraceError
+from loadtest.simulate.plan import Plan, contender_of
+from loadtest.simulate.report import TABLE_WIDTH, json_report, notes, print_report
+from loadtest.simulate.results import Slo
+from loadtest.simulate.traces import FORMS, form_of, read_trace
+from loadtest.simulate.workload import Workload
+from router.commands.configuration import load_or_exit
+
+_GENERATED_CALLS = 10_000
+
+
+class Options(TypedDict):
+    """The command's options, as click hands them over."""
+
+    config: Path
+    against: Path | None
+    model: str | None
+    trace: Path | None
+    form: str | None
+    spread_s: float
+    generator: str | None
+    calls: int | None
+    speed: float
+    profile: str
+    host_tokens: int
+    replicas: int | None
+    slowdowns: str
+    workers: int | None
+    scrape_interval_s: float
+    gossip_ms: float
+    no_gossip: bool
+    gossip_loss: float
+    kv_events_ms: float | None
+    faults: Sequence[str]
+    ttft_slo_s: float
+    tpot_slo_ms: float | None
+    seed: int
+    html_path: Path | None
+    as_json: bool
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--config", type=_FILE, required=True, help="Its policy, replicas and workers are simulated.")
+@click.option("--against", type=_FILE, help="Another configuration, on the same trace.")
+@click.option("--model", help="Which of its models, where there are several.")
+@click.option("--trace", type=click.Path(exists=True, path_type=Path), help="What is asked, and when.")
+@click.option("--form", type=click.Choice(FORMS), help="The trace's form; default: what it looks like.")
+@click.option(
+    "--spread-s", type=click.FloatRange(0), default=0.0, help="Move requests by up to so much: coarse stamps."
+)
+@click.option("--generator", type=click.Choice(list(GENERATORS)), help="Made-up traffic instead of a trace.")
+@click.option(
+    "--calls", type=click.IntRange(1), help=f"Only the first so many; {_GENERATED_CALLS:,} if generated."
+)
+@click.option(
+    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="Arrivals so many times as fast."
+)
+@click.option("--profile", type=click.Choice(list(HARDWARE)), default="8b-h100", show_default=True)
+@click.option("--host-tokens", type=click.IntRange(0), default=0, help="KV tokens in each host's memory too.")
+@click.option("--replicas", type=click.IntRange(1), help="So many, of weight 1, instead of the configured.")
+@click.option("--slowdowns", default="1", help="Step times of the replicas in turn, such as 1,1,2,4.")
+@click.option("--workers", type=click.IntRange(1), help="Router processes; default: as configured.")
+@click.option(
+    "--scrape-interval-s", type=click.FloatRange(0), default=1.0, show_default=True, help="0: no metrics."
+)
+@click.option(
+    "--gossip-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="From worker to worker."
+)
+@click.option("--no-gossip", is_flag=True, help="Workers know nothing of each other.")
+@click.option("--gossip-loss", type=click.FloatRange(0, 1), default=0.0, help="Share of messages lost.")
+@click.option("--kv-events-ms", type=click.FloatRange(0), help="Engines tell of their caches, so late.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="WHAT@SECONDS:WHO",
+    help="restart@600:2, flush@600:2, slow@600:2, scale@600:4 (how many), crash@600:0 (worker).",
+)
+@click.option("--ttft-slo-s", type=click.FloatRange(0), default=2.0, show_default=True)
+@click.option("--tpot-slo-ms", type=click.FloatRange(0), help="Default: 50, with the slower profiles 100.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--html", "html_path", type=_FILE, help="Draw the results into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def simulate(**options: Unpack[Options]) -> None:
+    """Replay a trace through the real policies under virtual time, on simulated replicas.
+
+    Policies, options, replicas and weights come from the configuration. Traces are Mooncake's form, GMI's,
+    sessions of text as LMCache's agent traces, or this router's own access log.
+
+    \b
+    Example:
+      turnout simulate --config turnout.toml --against new.toml --trace conversation_trace.jsonl --speed 2
+    """
+    workload = _workload(options)
+    slo = _slo(options)
+    try:
+        contenders = _contenders(options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    console = Console(stderr=options["as_json"])
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    results = _run_with_progress(console, contenders, workload, slo)
+    if options["as_json"]:
+        settings = {key: str(value) for key, value in options.items() if value is not None}
+        click.echo(json_report(results, slo, settings), nl=False)
+    else:
+        print_report(console, results, slo)
+    if options["html_path"]:
+        title = " against ".join(result.name for result in results)
+        text = page(title, _subtitle(options, workload), results, slo, notes(results, slo))
+        options["html_path"].write_text(text, encoding="utf-8")
+
+
+def _workload(options: Options) -> Workload:
+    trace, generator, calls = options["trace"], options["generator"], options["calls"]
+    if (trace is None) == (generator is None):
+        raise click.UsageError("one of --trace and --generator is needed")
+    random = Random(options["seed"])
+    if generator is not None:
+        work = GENERATORS[generator](calls or _GENERATED_CALLS, random)
+    else:
+        work = _read(options, trace or Path(), random)
+        work = work if calls is None else work.first(calls)
+    if not len(work):
+        raise click.UsageError(f"{work.name}: there is no request in it")
+    return work.faster(options["speed"])
+
+
+def _read(options: Options, trace: Path, random: Random) -> Workload:
+    try:
+        return read_trace(trace, options["form"] or form_of(trace), random, spread_s=options["spread_s"])
+    except TraceError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _slo(options: Options) -> Slo:
+    tpot_ms = options["tpot_slo_ms"]
+    return Slo(options["ttft_slo_s"], TPOT_SLO_S[options["profile"]] if tpot_ms is None else tpot_ms / 1e3)
+
+
+def _contenders(options: Options) -> list[Contender]:
+    plan = Plan(
+        profile=options["profile"],
+        host_tokens=options["host_tokens"],
+        replicas=options["replicas"],
+        slowdowns=tuple(float(part) for part in options["slowdowns"].split(",")),
+        workers=options["workers"],
+        scrape_interval_s=options["scrape_interval_s"] or None,
+        gossip_s=None if options["no_gossip"] else options["gossip_ms"] / 1e3,
+        gossip_loss=options["gossip_loss"],
+        kv_events_s=None if options["kv_events_ms"] is None else options["kv_events_ms"] / 1e3,
+        faults=tuple(options["faults"]),
+        seed=options["seed"],
+    )
+    paths = [path for path in (options["config"], options["against"]) if path is not None]
+    return [contender_of(load_or_exit(path), path.stem, options["model"], plan) for path in paths]
+
+
+def _run_with_progress(
+    console: Console, contenders: Sequence[Contender], workload: Workload, slo: Slo
+) -> list[Result]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, refresh_per_second=4, transient=True) as progress:
+        return [_run(contender, workload, slo, progress) for contender in contenders]
+
+
+def _run(contender: Contender, workload: Workload, slo: Slo, progress: Progress) -> Result:
+    task = progress.add_task(contender.name, total=len(workload))
+    return run(contender, workload, slo, lambda calls: progress.advance(task, calls))
+
+
+def _subtitle(options: Options, workload: Workload) -> str:
+    replicas = f", {options['replicas']} replicas" if options["replicas"] else ""
+    faults = f", {', '.join(options['faults'])}" if options["faults"] else ""
+    return (
+        f"{len(workload):,} requests of {workload.name} at speed {options['speed']:g}, "
+        f"profile {options['profile']}{replicas}{faults}, seed {options['seed']}"
+    )
