@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-real-vllm test-clients lint format bench lock clean
+.PHONY: demo test test-slow test-real-vllm test-clients lint format bench bench-routing lock clean
 
 # ---- for users ----
 
@@ -25,6 +25,9 @@ test-clients: $(VENV)/.test       ## litellm and guidellm through the router; th
 
 bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second beside vllm-router, sglang-router, nginx; ARGS="--quick"
 	$(BIN)/turnout bench $(ARGS)
+
+bench-routing: $(VENV)/.runtime   ## the goals of routing under virtual time; TRACES=folder, ARGS="--quick", see --help
+	$(BIN)/turnout bench-routing $(if $(TRACES),--traces $(TRACES)) $(ARGS)
 
 lint: $(VENV)/.test               ## format check, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ class StepLoad:
 
     prefill_tokens: int
     attention_pairs: int
-    """Sum over prefill chunks of chunk tokens x context tokens."""
+    """Sum over the prefilled tokens of how many each attends to: itself and all before it."""
     decodes: int
     context_tokens: int
     """Sum of the decoding sequences' lengths."""

@@ -51,5 +51,5 @@ def load_of(chunks: list[tuple[W, int]], loaded_tokens: int) -> tuple[StepLoad, 
         else:
             context_requests += 1
             prefill += count
-            pairs += count * length
+            pairs += count * (sequence.computed + length + 1) // 2
     return StepLoad(prefill, pairs, decodes, context, loaded_tokens), context_requests

@@ -167,6 +167,7 @@ class Fleet:
             return
         self._served.append(
             Served(
+                flight.call,
                 flight.at,
                 sequence.prompt_tokens,
                 sequence.cached_tokens,

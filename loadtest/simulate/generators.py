@@ -107,7 +107,7 @@ def gmi_like(calls: int, random: Random) -> Workload:
         turns=2.0,
         message_tokens=700,
         answer_tokens=147,
-        sessions_per_s=0.5,
+        sessions_per_s=1.5,
         think_s=10,
     )
     return shape.workload(calls, random)

@@ -14,7 +14,7 @@ from policies.routing.events import Event, Prompt
 from policies.routing.policy import R, RequestFacts, Weighed
 
 _NO_PROMPT: Final = Prompt((), 1, 1.0)
-_OUTPUT_TOKENS: Final = 250.0
+_OUTPUT_TOKENS: Final = 200.0
 """What an answer is taken for; nobody could know it."""
 
 
@@ -83,9 +83,8 @@ def _left_s(replica: VirtualReplica, one: VirtualSequence) -> float:
 
 
 def _compute_s(replica: VirtualReplica, known: int, tokens: int, loaded: int) -> float:
-    """Seconds of computing tokens `known` to `tokens` of one prompt, chunk by chunk."""
+    """Seconds of computing tokens `known` to `tokens` of one prompt."""
     uncached = max(1, tokens - known)
-    first_chunk = min(tokens, known + replica.hardware.max_num_batched_tokens)
-    pairs = uncached * (first_chunk + tokens) // 2
+    pairs = uncached * (known + tokens + 1) // 2
     latency = replica.hardware.latency
     return latency.step_s(StepLoad(uncached, pairs, 0, 0, loaded)) - latency.base_s

@@ -40,9 +40,7 @@ def contender_of(config: Config, name: str, model: str | None, plan: Plan) -> Co
         seed=plan.seed,
     )
     faults = tuple(fault_of(text, setup) for text in plan.faults)
-    return Contender(
-        f"{name}: {policy.name}", OfKind(policy.kind, policy.options), replace(setup, faults=faults)
-    )
+    return Contender(f"{name}: {policy.name}", OfKind(policy.kind, policy.options), setup.struck_by(faults))
 
 
 def _model(config: Config, name: str, model: str | None) -> ModelConfig:

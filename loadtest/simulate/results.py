@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import ceil, nan
 from typing import NamedTuple
 
+from loadtest.simulate.workload import Call
+
 
 class Slo(NamedTuple):
     """What users may expect of a request: its first token, and the mean time of each after that."""
@@ -16,6 +18,7 @@ class Slo(NamedTuple):
 class Served(NamedTuple):
     """One request, from arrival to its end. Seconds of virtual time."""
 
+    call: Call
     at: float
     prompt_tokens: int
     cached_tokens: int

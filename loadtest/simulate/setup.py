@@ -51,6 +51,10 @@ class Setup:
     seed: int = 0
     fast_forward: bool = True
 
+    def struck_by(self, faults: Sequence[Fault]) -> "Setup":
+        """The same, with these faults."""
+        return replace(self, faults=faults)
+
 
 def alike(
     count: int, hardware: Hardware = HARDWARE["8b-h100"], slowdowns: Sequence[float] = (1.0,)

@@ -5,12 +5,29 @@ import pytest
 from loadtest.simulate.compare import sentences, verdicts
 from loadtest.simulate.contender import Result
 from loadtest.simulate.results import Served, Slo, summary_of
+from loadtest.simulate.workload import Call
+from policies.routing.events import Prompt
+
+CALL = Call(Prompt((), 100, 4), 101)
 
 
 def result(name: str, ttfts: list[float], tpot: float = 0.01) -> Result:
     """Prompts get longer with time; the second half of them has the longer answers."""
     served = [
-        Served(float(n), 100 * (n + 1), 10, 11 + n, "r", 0, 1, n, n + ttft, n + ttft + tpot * (10 + n), True)
+        Served(
+            CALL,
+            float(n),
+            100 * (n + 1),
+            10,
+            11 + n,
+            "r",
+            0,
+            1,
+            n,
+            n + ttft,
+            n + ttft + tpot * (10 + n),
+            True,
+        )
         for n, ttft in enumerate(ttfts)
     ]
     return Result(name, served, summary_of(served, Slo(), 1), ["r"], 0, 1.0)

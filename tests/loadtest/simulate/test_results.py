@@ -3,6 +3,10 @@ from math import isnan
 import pytest
 
 from loadtest.simulate.results import Served, Slo, measured, quantile, summary_of
+from loadtest.simulate.workload import Call
+from policies.routing.events import Prompt
+
+CALL = Call(Prompt((), 100, 4), 101)
 
 
 def served(
@@ -17,7 +21,7 @@ def served(
 ) -> Served:
     first = None if ttft is None else at + ttft
     ended = at + 9 if first is None else first + tpot * (tokens - 1)
-    return Served(at, 100, cached, tokens, replica, 0, 1, at, first, ended, ok)
+    return Served(CALL, at, 100, cached, tokens, replica, 0, 1, at, first, ended, ok)
 
 
 @pytest.mark.parametrize(

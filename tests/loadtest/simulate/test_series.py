@@ -2,13 +2,17 @@ import pytest
 
 from loadtest.simulate.results import Served, Slo
 from loadtest.simulate.series import curve, goodput, hit_rate, load
+from loadtest.simulate.workload import Call
+from policies.routing.events import Prompt
+
+CALL = Call(Prompt((), 100, 4), 101)
 
 
 def served(
     at: float, ended: float, replica: str = "a", cached: int = 0, dispatched: float | None = None
 ) -> Served:
     return Served(
-        at, 100, cached, 1, replica, 0, 1, at if dispatched is None else dispatched, ended, ended, True
+        CALL, at, 100, cached, 1, replica, 0, 1, at if dispatched is None else dispatched, ended, ended, True
     )
 
 
