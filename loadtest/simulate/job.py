@@ -16,7 +16,7 @@ from loadtest.simulate.setup import Fault, Setup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`incident`: one of `INCIDENTS`, in the middle; then the requests of the time after it count."""
+    """`incident`: one of `INCIDENTS`, in the middle; it may be that only the requests after it count."""
 
     scenario: str
     policy: str
@@ -36,10 +36,10 @@ class Answer(NamedTuple):
 
 
 class Incident(NamedTuple):
-    """What happens, and for how long requests are looked at from then on."""
+    """What happens, and for how long requests are looked at from then on; None: at those of the whole run."""
 
     faults: Callable[[float, Setup], Sequence[Fault]]
-    window_s: float
+    window_s: float | None
 
 
 def _nothing(_at: float, _setup: Setup) -> Sequence[Fault]:
@@ -74,7 +74,7 @@ INCIDENTS: Final[Mapping[str, Incident]] = MappingProxyType(
         "silent flush": Incident(_flush, 180.0),
         "4x slower": Incident(_slow, 180.0),
         "half as many again": Incident(_half_as_many_again, 300.0),
-        "worker killed": Incident(_kill_worker, 1e9),
+        "worker killed": Incident(_kill_worker, None),
     }
 )
 _AT_SHARE: Final = 0.4
@@ -97,7 +97,8 @@ def measure(job: Job, library: Library, policies: Mapping[str, Contestant]) -> A
     if job.incident is not None:
         setup = setup.struck_by(INCIDENTS[job.incident].faults(at, setup))
     served = simulate(workload, setup, contestant.make)
-    counted = measured(served) if job.incident is None else _within(served, at, job.incident)
+    window_s = None if job.incident is None else INCIDENTS[job.incident].window_s
+    counted = measured(served) if window_s is None else _within(served, at, at + window_s)
     pooled = pooled_hit_rate(served, setup, workload.block_tokens) if job.pooled else None
     return Answer(summary_of(counted, scenario.slo, len(scenario.replicas)), pooled)
 
@@ -106,6 +107,5 @@ def _scrape_interval_s(job: Job, contestant: Contestant) -> float | None:
     return contestant.scrape_interval_s if job.scrape_interval_s == "its own" else job.scrape_interval_s
 
 
-def _within(served: list[Served], at: float, incident: str) -> list[Served]:
-    until = at + INCIDENTS[incident].window_s
-    return [one for one in served if at <= one.at < until]
+def _within(served: list[Served], since: float, until: float) -> list[Served]:
+    return [one for one in served if since <= one.at < until]

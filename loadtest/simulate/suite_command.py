@@ -111,7 +111,7 @@ def _field(options: Options, bench: Bench) -> Field:
         _listed(options["policies"], known, "--policies") if options["policies"] else others,
         ORACLE,
         there,
-        range(options["seeds"] or (1 if quick else 3)),
+        tuple(range(options["seeds"] or (1 if quick else 3))),
         _QUICK_STEPS if quick else _STEPS,
     )
 
