@@ -1,23 +1,40 @@
 """Who takes part in the routing benchmark: the shipped policies, an oracle, and whatever table one brings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pkgutil import resolve_name
+from random import Random
 from typing import NamedTuple
 
 from loadtest.simulate.contender import OfKind
+from loadtest.simulate.hardware import Hardware
 from loadtest.simulate.oracle import Oracle
 from loadtest.simulate.setup import PolicyMaker
 from policies.routing import POLICIES
+from policies.routing.policy import Policy
 
 ORACLE = "oracle"
 
 
 class Contestant(NamedTuple):
-    """A policy, and what it must be told to be itself; see `Setup`."""
+    """A policy, and what it must be told to be itself; see `Setup`.
 
-    make: PolicyMaker
+    `make` is handed what the replicas are, for policies that their owner would tell how much these cache.
+    """
+
+    make: Callable[[Random, Hardware], Policy]
     scrape_interval_s: float | None = 1.0
     kv_events_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Whatever:
+    """The same policy, whatever the replicas are."""
+
+    make: PolicyMaker
+
+    def __call__(self, random: Random, _hardware: Hardware) -> Policy:
+        return self.make(random)
 
 
 def contestants(table: str = "") -> dict[str, Contestant]:
@@ -25,8 +42,10 @@ def contestants(table: str = "") -> dict[str, Contestant]:
 
     Raises ImportError, AttributeError, ValueError where there is no such table.
     """
-    known = {kind: Contestant(OfKind(kind)) for kind in POLICIES} | {ORACLE: Contestant(Oracle)}
+    known: dict[str, PolicyMaker | Contestant] = {kind: OfKind(kind) for kind in POLICIES}
+    known[ORACLE] = Oracle
     more: Mapping[str, PolicyMaker | Contestant] = resolve_name(table) if table else {}
-    return known | {
-        name: one if isinstance(one, Contestant) else Contestant(one) for name, one in more.items()
+    return {
+        name: one if isinstance(one, Contestant) else Contestant(Whatever(one))
+        for name, one in (known | dict(more)).items()
     }

@@ -96,7 +96,7 @@ def measure(job: Job, library: Library, policies: Mapping[str, Contestant]) -> A
     at = workload.sessions[-1].starts_s * _AT_SHARE
     if job.incident is not None:
         setup = setup.struck_by(INCIDENTS[job.incident].faults(at, setup))
-    served = simulate(workload, setup, contestant.make)
+    served = simulate(workload, setup, lambda random: contestant.make(random, scenario.hardware))
     window_s = None if job.incident is None else INCIDENTS[job.incident].window_s
     counted = measured(served) if window_s is None else _within(served, at, at + window_s)
     pooled = pooled_hit_rate(served, setup, workload.block_tokens) if job.pooled else None

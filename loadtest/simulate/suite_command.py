@@ -49,7 +49,7 @@ class Options(TypedDict):
 @click.option("--goals", default=",".join(GOALS), show_default=True, help="Which, comma-separated.")
 @click.option("--subject", default="expected_latency", show_default=True, help="Whose goals they are.")
 @click.option("--policies", default="", help="Its peers, comma-separated; default: all there are.")
-@click.option("--table", default="", help="MODULE:NAME of more policies, by name, each made of (Random).")
+@click.option("--table", default="", help="MODULE:NAME of more policies; see `contestants`.")
 @click.option("--scenarios", default=",".join(SCENARIOS), show_default=True, help="Which, comma-separated.")
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each fixed load; default 3, with --quick 1.")
 @click.option("--quick", is_flag=True, help=f"{_QUICK_CALLS:,} calls a workload: to see that it works.")
