@@ -71,7 +71,7 @@ def four_workers(field: Field) -> Asking:
 
 
 def hits(field: Field) -> Asking:
-    """G5: prompt tokens found in caches, beside one LRU cache of the fleet's size, where replicas are alike."""
+    """G5: prompt tokens found in caches, beside one LRU of the fleet's size, where replicas are alike."""
     names = [name for name in field.scenarios if name not in MIXED]
     jobs = [replace(_at(name, field.subject, field.seeds[0]), pooled=True) for name in names]
     answers = yield jobs
