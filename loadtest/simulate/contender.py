@@ -1,6 +1,6 @@
 """One configuration in a comparison, and what became of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
@@ -54,7 +54,9 @@ class Result:
         return len(self.served) / self.wall_s * 60 if self.wall_s else 0.0
 
 
-def run(contender: Contender, workload: Workload, slo: Slo, tell: Any = None) -> Result:
+def run(
+    contender: Contender, workload: Workload, slo: Slo, tell: Callable[[int], object] | None = None
+) -> Result:
     """Simulate it. `tell`: see `simulate`."""
     began = perf_counter()
     served = sorted(simulate(workload, contender.setup, contender.policy, tell), key=lambda one: one.at)

@@ -3,10 +3,10 @@
 The rule: a policy learns nothing here that a router in front of real engines could not know at that time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadtest.simulate.kv_feed import KvFeed
 from loadtest.simulate.oracle import Oracle
@@ -28,21 +28,27 @@ _TOLD_EVERY: Final = 256
 
 
 @dataclass(slots=True)
-class _Flight:
-    """A call under way. `replica` and what follows are of the last attempt."""
+class _Visit:
+    """A call under way, from its arrival to its end, with the worker that has it."""
 
     session: Session
     index: int
     at: float
     worker: Worker
     attempts: int = 0
-    candidate: Candidate | None = None
-    dispatched_at: float = 0.0
-    sequence: VirtualSequence | None = None
 
     @property
     def call(self) -> Call:
         return self.session.calls[self.index]
+
+
+class _Attempt(NamedTuple):
+    """A call on a replica."""
+
+    visit: _Visit
+    candidate: Candidate
+    sequence: VirtualSequence
+    at: float
 
 
 def simulate(
@@ -77,7 +83,7 @@ class Fleet:
         self._gossip = Gossip(self.timeline, setup.gossip_s, setup.gossip_loss, Random(setup.seed + 1))
         self.workers = self._gossip.workers
         self._down: set[str] = set()
-        self._flights: dict[int, _Flight] = {}
+        self._attempts: dict[int, _Attempt] = {}
         self._tickets = 0
         self._left = len(workload)
         self._served: list[Served] = []
@@ -88,7 +94,7 @@ class Fleet:
 
     def run(self) -> list[Served]:
         for session in self._workload.sessions:
-            self.timeline.at(session.starts_s, self._arrive, session, 0)
+            self.timeline.at(session.starts_s, self._arrive, session, 0, session.starts_s)
         for fault in self.setup.faults:
             self.timeline.at(fault.at, fault.strike, self)
         if self._left:
@@ -103,89 +109,80 @@ class Fleet:
 
     # ---- one call's way ----
 
-    def _arrive(self, session: Session, index: int) -> None:
-        self._start(session, index, self.timeline.now)
-
-    def _start(self, session: Session, index: int, at: float) -> None:
+    def _arrive(self, session: Session, index: int, at: float) -> None:
+        """The call came at `at`; any worker that is up takes it."""
         up = [worker for worker in self.workers if worker.up]
-        if not up:
-            self.timeline.after(_NOBODY_THERE_S, self._start, session, index, at)
-            return
-        worker = up[0] if len(up) == 1 else self._random.choice(up)
-        self._dispatch(_Flight(session, index, at, worker))
+        if up:
+            worker = up[0] if len(up) == 1 else self._random.choice(up)
+            self._dispatch(_Visit(session, index, at, worker))
+        else:
+            self.timeline.after(_NOBODY_THERE_S, self._arrive, session, index, at)
 
-    def _dispatch(self, flight: _Flight) -> None:
-        call, now, worker = flight.call, self.timeline.now, flight.worker
-        candidate = worker.choose(Facts(flight.session.name, call.prompt))
+    def _dispatch(self, visit: _Visit) -> None:
+        call, now = visit.call, self.timeline.now
+        candidate = visit.worker.choose(Facts(visit.session.name, call.prompt))
         if candidate is None:
-            self.timeline.after(_NOBODY_THERE_S, self._dispatch, flight)
+            self.timeline.after(_NOBODY_THERE_S, self._arrive, visit.session, visit.index, visit.at)
             return
         self._tickets += 1
-        ticket, tokens = self._tickets, call.prompt.tokens
-        flight.sequence = VirtualSequence(
-            ticket, tokens, call.completion_tokens, call.answer or call.prompt.blocks, now
-        )
-        flight.attempts += 1
-        flight.candidate, flight.dispatched_at = candidate, now
+        ticket, hashes = self._tickets, call.answer or call.prompt.blocks
+        sequence = VirtualSequence(ticket, call.prompt.tokens, call.completion_tokens, hashes, now)
+        visit.attempts += 1
         candidate.in_flight += 1
-        self._flights[ticket] = flight
-        self._tell(worker, Dispatched(candidate.id, ticket, now, call.prompt))
-        self.replicas[candidate.id].submit(flight.sequence)
+        self._attempts[ticket] = _Attempt(visit, candidate, sequence, now)
+        self._tell(visit.worker, Dispatched(candidate.id, ticket, now, call.prompt))
+        self.replicas[candidate.id].submit(sequence)
 
     def _first(self, sequence: VirtualSequence) -> None:
-        flight = self._flights[sequence.ticket]
-        if flight.candidate is not None:
-            self._tell(flight.worker, FirstToken(flight.candidate.id, sequence.ticket, self.timeline.now))
+        attempt = self._attempts[sequence.ticket]
+        event = FirstToken(attempt.candidate.id, sequence.ticket, self.timeline.now)
+        self._tell(attempt.visit.worker, event)
 
     def _end(self, sequence: VirtualSequence) -> None:
-        flight = self._flights[sequence.ticket]
-        self._close(sequence, Ending.COMPLETED, _answer(flight.call))
-        self._record(flight, ok=True)
+        attempt = self._attempts[sequence.ticket]
+        self._close(attempt, Ending.COMPLETED, _answer(attempt.visit.call))
+        self._leave(attempt, ok=True)
 
-    def _close(self, sequence: VirtualSequence, ending: Ending, answer: Prompt | None = None) -> None:
-        """The attempt is over."""
-        flight = self._flights.pop(sequence.ticket)
-        candidate, now = flight.candidate, self.timeline.now
-        if candidate is None:
-            return
+    def _close(self, attempt: _Attempt, ending: Ending, answer: Prompt | None = None) -> None:
+        """The attempt is over, and its worker learns how it was."""
+        sequence, candidate, now = attempt.sequence, attempt.candidate, self.timeline.now
+        del self._attempts[sequence.ticket]
         candidate.in_flight -= 1
-        ended = ending is Ending.COMPLETED
+        completed = ending is Ending.COMPLETED
         outcome = Outcome(
             ending,
-            flight.dispatched_at,
+            attempt.at,
             sequence.first_token_s,
             now,
-            sequence.prompt_tokens if ended else None,
-            sequence.cached_tokens if ended else None,
-            sequence.output_tokens if ended else None,
+            sequence.prompt_tokens if completed else None,
+            sequence.cached_tokens if completed else None,
+            sequence.output_tokens if completed else None,
         )
-        self._tell(flight.worker, Done(candidate.id, sequence.ticket, now, outcome, answer))
+        self._tell(attempt.visit.worker, Done(candidate.id, sequence.ticket, now, outcome, answer))
 
-    def _record(self, flight: _Flight, *, ok: bool) -> None:
-        sequence, now = flight.sequence, self.timeline.now
-        if sequence is None or flight.candidate is None:
-            return
+    def _leave(self, attempt: _Attempt, *, ok: bool) -> None:
+        """The call is over; the session goes on to its next one."""
+        visit, sequence = attempt.visit, attempt.sequence
         self._served.append(
             Served(
-                flight.call,
-                flight.at,
+                visit.call,
+                visit.at,
                 sequence.prompt_tokens,
                 sequence.cached_tokens,
                 sequence.output_tokens,
-                flight.candidate.id,
-                flight.worker.number,
-                flight.attempts,
-                flight.dispatched_at,
+                attempt.candidate.id,
+                visit.worker.number,
+                visit.attempts,
+                attempt.at,
                 sequence.first_token_s,
-                now,
+                self.timeline.now,
                 ok,
             )
         )
         self._count_down()
-        following = flight.index + 1
-        if following < len(flight.session.calls):
-            think_s = flight.session.calls[following].think_s
-            self.timeline.after(think_s, self._arrive, flight.session, following)
+        if visit.index + 1 < len(visit.session.calls):
+            at = self.timeline.now + visit.session.calls[visit.index + 1].think_s
+            self.timeline.at(at, self._arrive, visit.session, visit.index + 1, at)
 
     def _count_down(self) -> None:
         self._left -= 1
@@ -238,9 +235,9 @@ class Fleet:
         self._down.add(id_)
         self._set_eligible()
         for sequence in self.replicas[id_].restart():
-            flight = self._flights[sequence.ticket]
-            self._close(sequence, Ending.FAILED)
-            self._dispatch(flight)
+            attempt = self._attempts[sequence.ticket]
+            self._close(attempt, Ending.FAILED)
+            self._dispatch(attempt.visit)
 
     def replica_up(self, id_: str) -> None:
         """It is back, and everybody sees that it was restarted."""
@@ -257,12 +254,10 @@ class Fleet:
         """It dies, and its clients' requests with it; the others are told of their ends as if by itself."""
         worker = self.workers[number]
         worker.up = False
-        mine: Sequence[_Flight] = [flight for flight in self._flights.values() if flight.worker is worker]
-        for flight in mine:
-            if flight.sequence is not None and flight.candidate is not None:
-                self.replicas[flight.candidate.id].end(flight.sequence)
-                self._close(flight.sequence, Ending.CLIENT_LEFT)
-                self._record(flight, ok=False)
+        for attempt in [one for one in self._attempts.values() if one.visit.worker is worker]:
+            self.replicas[attempt.candidate.id].end(attempt.sequence)
+            self._close(attempt, Ending.CLIENT_LEFT)
+            self._leave(attempt, ok=False)
 
     def worker_up(self, number: int) -> None:
         self.workers[number].start_again(self._policy())
