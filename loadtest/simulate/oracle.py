@@ -59,7 +59,7 @@ class Oracle:
     def _terms(self, replica: VirtualReplica, prompt: Prompt) -> dict[str, float]:
         latency, slowdown = replica.hardware.latency, replica.slowdown
         own_s = slowdown * _prefill_s(replica, prompt.blocks, prompt.tokens)
-        queue_s = slowdown * sum([_left_s(replica, one) for one in replica.unfinished_prefills()])
+        queue_s = slowdown * sum([_left_s(replica, *one) for one in replica.unfinished_prefills()])
         batch = len(replica.scheduler.running) + len(replica.scheduler.waiting)
         token_s = slowdown * (latency.decode_s + prompt.tokens * latency.context_token_s)
         step_s = slowdown * latency.step_s(replica.decode_load())
@@ -76,10 +76,10 @@ def _prefill_s(replica: VirtualReplica, hashes: Sequence[int], tokens: int) -> f
     return _compute_s(replica, known, tokens, loaded)
 
 
-def _left_s(replica: VirtualReplica, one: VirtualSequence) -> float:
-    if one.scheduled_s is None or not one.computed:
+def _left_s(replica: VirtualReplica, one: VirtualSequence, computed: int) -> float:
+    if not computed:
         return _prefill_s(replica, one.hashes, one.length)
-    return _compute_s(replica, one.computed, one.length, 0)
+    return _compute_s(replica, computed, one.length, 0)
 
 
 def _compute_s(replica: VirtualReplica, known: int, tokens: int, loaded: int) -> float:

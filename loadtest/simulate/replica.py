@@ -132,10 +132,13 @@ class VirtualReplica:
             return 0.0
         return max(0.0, self._end_of(run, self._step_under_way(run)) - self._timeline.now)
 
-    def unfinished_prefills(self) -> list[VirtualSequence]:
-        """Everybody who waits or is not through with the prompt, in order."""
+    def unfinished_prefills(self) -> list[tuple[VirtualSequence, int]]:
+        """Who will still have prompt left after the step under way, and how much will be computed by then."""
+        under_way = dict(self._run.step.chunks) if self._run is not None else {}
         scheduler = self.scheduler
-        return [one for one in scheduler.running if one.computed < one.prompt_tokens] + scheduler.waiting
+        after = [(one, one.computed + under_way.get(one, 0)) for one in scheduler.running]
+        left = [(one, computed) for one, computed in after if computed < one.prompt_tokens]
+        return left + [(one, 0) for one in scheduler.waiting]
 
     def decode_load(self) -> StepLoad:
         """Of a step in which everybody who is in the batch decodes."""
