@@ -34,7 +34,7 @@ def capacities(
     for _ in range(steps):
         tried = {key: (low[key] * high[key]) ** 0.5 for key in keys}
         jobs = [
-            replace(conditions, scenario=name, policy=policy, speed=tried[name, policy])
+            replace(conditions, scenario=name, policy=policy, speed=tried[name, policy], enough=GOODPUT)
             for name, policy in keys
         ]
         for key, answer in zip(keys, (yield jobs), strict=True):

@@ -1,6 +1,7 @@
 """`turnout simulate`: a trace through the policies of a configuration, and of another one beside it."""
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import TypedDict, Unpack
@@ -16,12 +17,14 @@ from loadtest.simulate.html import page
 from loadtest.simulate.json_lines import TraceError
 from loadtest.simulate.plan import Plan, contender_of
 from loadtest.simulate.report import TABLE_WIDTH, json_report, notes, print_report
-from loadtest.simulate.results import Slo
+from loadtest.simulate.results import Served, Slo
 from loadtest.simulate.traces import FORMS, form_of, read_trace
 from loadtest.simulate.workload import Workload
 from router.commands.configuration import load_or_exit
 
 _GENERATED_CALLS = 10_000
+_TOLD_EVERY = 256
+"""Calls from one look at the progress to the next."""
 
 
 class Options(TypedDict):
@@ -185,7 +188,15 @@ def _run_with_progress(
 
 def _run(contender: Contender, workload: Workload, slo: Slo, progress: Progress) -> Result:
     task = progress.add_task(contender.name, total=len(workload))
-    return run(contender, workload, slo, lambda calls: progress.advance(task, calls))
+    calls = count(1)
+
+    def advance(_served: Served) -> bool:
+        done = next(calls)
+        if done % _TOLD_EVERY == 0:
+            progress.advance(task, _TOLD_EVERY)
+        return False
+
+    return run(contender, workload, slo, advance)
 
 
 def _subtitle(options: Options, workload: Workload) -> str:

@@ -1,12 +1,12 @@
 """One configuration in a comparison, and what became of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
 from typing import Any
 
-from loadtest.simulate.fleet import simulate
+from loadtest.simulate.fleet import Watch, simulate
 from loadtest.simulate.results import Served, Slo, Summary, measured, summary_of
 from loadtest.simulate.setup import PolicyMaker, Setup
 from loadtest.simulate.workload import Workload
@@ -54,12 +54,10 @@ class Result:
         return len(self.served) / self.wall_s * 60 if self.wall_s else 0.0
 
 
-def run(
-    contender: Contender, workload: Workload, slo: Slo, tell: Callable[[int], object] | None = None
-) -> Result:
-    """Simulate it. `tell`: see `simulate`."""
+def run(contender: Contender, workload: Workload, slo: Slo, watch: Watch | None = None) -> Result:
+    """Simulate it, all of it unless `watch` has seen enough."""
     began = perf_counter()
-    served = sorted(simulate(workload, contender.setup, contender.policy, tell), key=lambda one: one.at)
+    served = sorted(simulate(workload, contender.setup, contender.policy, watch), key=lambda one: one.at)
     wall_s = perf_counter() - began
     replicas = list(dict.fromkeys([*[r.id for r in contender.setup.replicas], *[s.replica for s in served]]))
     return Result(

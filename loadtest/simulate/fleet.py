@@ -23,8 +23,6 @@ from policies.routing.policy import Policy
 
 _NOBODY_THERE_S: Final = 0.5
 """After so long a request that found no replica, or no worker, tries again."""
-_TOLD_EVERY: Final = 256
-"""Calls from one report of progress to the next."""
 
 
 @dataclass(slots=True)
@@ -51,16 +49,19 @@ class _Attempt(NamedTuple):
     at: float
 
 
+Watch = Callable[[Served], bool]
+"""Sees every call as it ends; True: it has seen enough, the run may stop here."""
+
+
 def simulate(
-    workload: Workload, setup: Setup, make_policy: PolicyMaker, tell: Callable[[int], object] | None = None
+    workload: Workload, setup: Setup, make_policy: PolicyMaker, watch: Watch | None = None
 ) -> list[Served]:
     """Every call of the workload, in the order in which they ended.
 
-    Calls that are longer than the smallest replica's memory are left out. `tell` is told from time to time
-    how many more have ended.
+    Calls that are longer than the smallest replica's memory are left out.
     """
     smallest = min(replica.hardware.kv_tokens for replica in setup.replicas)
-    return Fleet(workload.fitting(smallest), setup, make_policy, tell).run()
+    return Fleet(workload.fitting(smallest), setup, make_policy, watch).run()
 
 
 class Fleet:
@@ -71,14 +72,14 @@ class Fleet:
         workload: Workload,
         setup: Setup,
         make_policy: PolicyMaker,
-        tell: Callable[[int], object] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.timeline = Timeline()
         self.setup = setup
         self.replicas: dict[str, VirtualReplica] = {}
         self._workload = workload
         self._make_policy = make_policy
-        self._tell_ended = tell
+        self._watch = watch
         self._random = Random(setup.seed)
         self._gossip = Gossip(self.timeline, setup.gossip_s, setup.gossip_loss, Random(setup.seed + 1))
         self.workers = self._gossip.workers
@@ -186,9 +187,8 @@ class Fleet:
 
     def _count_down(self) -> None:
         self._left -= 1
-        if self._tell_ended is not None and self._left % _TOLD_EVERY == 0:
-            self._tell_ended(_TOLD_EVERY)
-        if not self._left:
+        enough = self._watch is not None and self._watch(self._served[-1])
+        if enough or not self._left:
             self.timeline.stop()
 
     def _tell(self, worker: Worker, event: Event) -> None:

@@ -9,7 +9,7 @@ from loadtest.simulate.contestants import Contestant
 from loadtest.simulate.faults import Flush, Restart, ScaleUp, SlowDown, WorkerCrash
 from loadtest.simulate.fleet import simulate
 from loadtest.simulate.pooled import pooled_hit_rate
-from loadtest.simulate.results import Served, Summary, measured, summary_of
+from loadtest.simulate.results import WARM_UP, Served, Slo, Summary, measured, summary_of
 from loadtest.simulate.scenarios import SCENARIOS, Library
 from loadtest.simulate.setup import Fault, Setup
 
@@ -28,6 +28,8 @@ class Job:
     incident: str | None = None
     pooled: bool = False
     """Whether the bound on hits is wanted too."""
+    enough: float = 0.0
+    """Stop as soon as goodput is sure to stay below this; the summary is then of those that were served."""
 
 
 class Answer(NamedTuple):
@@ -96,11 +98,27 @@ def measure(job: Job, library: Library, policies: Mapping[str, Contestant]) -> A
     at = workload.sessions[-1].starts_s * _AT_SHARE
     if job.incident is not None:
         setup = setup.struck_by(INCIDENTS[job.incident].faults(at, setup))
-    served = simulate(workload, setup, lambda random: contestant.make(random, scenario.hardware))
+    watch = Hopeless(len(workload), scenario.slo, job.enough)
+    served = simulate(workload, setup, lambda random: contestant.make(random, scenario.hardware), watch)
     window_s = None if job.incident is None else INCIDENTS[job.incident].window_s
     counted = measured(served) if window_s is None else _within(served, at, at + window_s)
     pooled = pooled_hit_rate(served, setup, workload.block_tokens) if job.pooled else None
     return Answer(summary_of(counted, scenario.slo, len(scenario.replicas)), pooled)
+
+
+class Hopeless:
+    """A `Watch` that has seen enough once goodput cannot reach `goodput` any more.
+
+    Even if all requests of the warm-up, which do not count, are among those that missed so far.
+    """
+
+    def __init__(self, calls: int, slo: Slo, goodput: float) -> None:
+        self._slo = slo
+        self._bearable = calls * (WARM_UP + (1 - WARM_UP) * (1 - goodput))
+
+    def __call__(self, one: Served) -> bool:
+        self._bearable -= not one.meets(self._slo)
+        return self._bearable < 0
 
 
 def _scrape_interval_s(job: Job, contestant: Contestant) -> float | None:

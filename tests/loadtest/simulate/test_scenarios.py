@@ -1,14 +1,15 @@
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loadtest.simulate.contestants import contestants
 from loadtest.simulate.hardware import Hardware
-from loadtest.simulate.job import INCIDENTS, Job, measure
+from loadtest.simulate.job import INCIDENTS, Hopeless, Job, measure
 from loadtest.simulate.pooled import pooled_hit_rate
-from loadtest.simulate.results import Served
+from loadtest.simulate.results import Served, Slo
 from loadtest.simulate.scenarios import SCENARIOS, TRACE_FILES, Library
 from loadtest.simulate.setup import Setup, alike
 from loadtest.simulate.workload import Call
@@ -105,3 +106,24 @@ def test_the_pool_is_one_lru_of_all() -> None:
     # a, a found; b was driven out by e; of nine x eight are found.
     assert pooled_hit_rate(served, setup, 4) == pytest.approx(4 * (2 + 8) / (5 * 17))
     assert pooled_hit_rate([], setup, 4) == 0.0
+
+
+def test_a_hopeless_run_is_cut_short_and_says_so() -> None:
+    """A tenth of 1,000 and the warm-up may miss: 150 + 85; then the run may stop, never before."""
+    job = Job(scenario="tool8", policy="random", speed=30.0)
+    library = Library(None, 1000)
+    whole = measure(job, library, contestants()).summary
+    short = measure(replace(job, enough=0.9), library, contestants()).summary
+    assert short.requests < 0.8 * whole.requests
+    assert whole.goodput < 0.9 and short.goodput < 0.9
+    easy = replace(job, speed=1.0)
+    assert measure(easy, library, contestants()) == measure(replace(easy, enough=0.9), library, contestants())
+
+
+def test_what_is_bearable() -> None:
+    """Of 100 calls 15 are warm-up and 8.5 may miss besides: the 24th is too much."""
+    watch = Hopeless(100, Slo(), 0.9)
+    miss = Served(Call(Prompt((), 5, 4), 1), 0.0, 5, 0, 1, "r", 0, 1, 0.0, 9.0, 9.0, True)
+    good = miss._replace(first_token_at=1.0, ended_at=1.0)
+    assert not any(watch(one) for one in [miss, good] * 23)
+    assert watch(miss)
