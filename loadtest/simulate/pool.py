@@ -1,6 +1,7 @@
 """Jobs on all cores. A process reads a workload once and keeps it; a job that was done is not done again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from loadtest.simulate.contestants import contestants
+from loadtest.simulate.contestants import Contestant, contestants
 from loadtest.simulate.job import Answer, Job, measure
 from loadtest.simulate.scenarios import Library
 
@@ -74,14 +75,15 @@ class Pool:
 
 
 def _serve(connection: Connection, bench: Bench) -> None:
-    """A process's whole life."""
-    library, policies = Library(bench.traces, bench.calls), contestants(bench.table)
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send(measure(job, library, policies))
-        except Exception as error:  # noqa: BLE001  # it is raised again where the job came from
-            connection.send(error)
+    """A process's whole life: it ends when whoever asks has gone, or at Ctrl-C."""
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        library, policies = Library(bench.traces, bench.calls), contestants(bench.table)
+        while True:
+            connection.send(_answer(connection.recv(), library, policies))
+
+
+def _answer(job: Job, library: Library, policies: Mapping[str, Contestant]) -> Answer | Exception:
+    try:
+        return measure(job, library, policies)
+    except Exception as error:  # noqa: BLE001  # it is raised again where the job came from
+        return error
