@@ -122,6 +122,8 @@ def simulate(**options: Unpack[Options]) -> None:
     if not console.is_terminal:
         console.width = TABLE_WIDTH
     results = _run_with_progress(console, contenders, workload, slo)
+    if not all(result.served for result in results):
+        raise click.ClickException("every request is longer than a replica's memory; see --profile")
     if options["as_json"]:
         settings = {key: str(value) for key, value in options.items() if value is not None}
         click.echo(json_report(results, slo, settings), nl=False)
@@ -175,7 +177,11 @@ def _contenders(options: Options) -> list[Contender]:
         seed=options["seed"],
     )
     paths = [path for path in (options["config"], options["against"]) if path is not None]
-    return [contender_of(load_or_exit(path), path.stem, options["model"], plan) for path in paths]
+    alike = len({path.stem for path in paths}) < len(paths)
+    return [
+        contender_of(load_or_exit(path), str(path) if alike else path.stem, options["model"], plan)
+        for path in paths
+    ]
 
 
 def _run_with_progress(

@@ -172,3 +172,43 @@ def test_a_configuration_with_mistakes(tmp_path: Path) -> None:
     path.write_text("[models.m]\nstabel = 1\n")
     result = call("--config", path, "--generator", "zipf", "--calls", 5)
     assert result.exit_code == 2 and "stabel" in result.output
+
+
+def test_requests_that_fit_nowhere(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"timestamp": 0, "input_length": 40_000, "output_length": 1, "hash_ids": []}))
+    arguments = (
+        "--config",
+        config,
+        "--trace",
+        path,
+        "--form",
+        "mooncake",
+        "--model",
+        "m",
+        "--profile",
+        "8b-a10g",
+    )
+    result = call(*arguments)
+    assert result.exit_code == 1 and "longer than a replica's memory" in result.output
+    trace = [
+        json.dumps(
+            {"timestamp": n, "input_length": 40_000 if n == 5 else 10, "output_length": 1, "hash_ids": []}
+        )
+        for n in range(9)
+    ]
+    path.write_text("\n".join(trace))
+    result = call(*arguments, "--html", tmp_path / "few.html")
+    assert result.exit_code == 0, result.output
+    assert "1 requests are longer than a replica's memory and were left out" in result.output
+
+
+def test_files_of_one_name_are_told_apart(config: Path, trace: Path, tmp_path: Path) -> None:
+    other = tmp_path / "next"
+    other.mkdir()
+    (other / config.name).write_text(config.read_text())
+    result = call(
+        "--config", config, "--against", other / config.name, "--trace", trace, "--model", "m", "--json"
+    )
+    names = [one["name"] for one in json.loads(result.stdout)["results"]]
+    assert len(set(names)) == 2 and "next" in names[1]
