@@ -260,7 +260,9 @@ class Fleet:
             self._leave(attempt, ok=False)
 
     def worker_up(self, number: int) -> None:
-        self.workers[number].start_again(self._policy())
+        talk = self.setup.gossip_s is not None
+        colleague = next((worker for worker in self.workers if worker.up and talk), None)
+        self.workers[number].start_again(self._policy(), colleague)
 
 
 def _answer(call: Call) -> Prompt | None:

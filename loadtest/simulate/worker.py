@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from loadtest.simulate.replica import Load
 from loadtest.simulate.timeline import Timeline
@@ -30,6 +30,16 @@ class Candidate:
     in_flight: int = 0
     load: Load | None = None
     load_at: float = 0.0
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """A policy that can give what it has learned to a worker that joins."""
+
+    def dump(self) -> bytes: ...
+    def load(self, state: bytes) -> None:
+        """Take it over from another one's `dump`."""
+        ...
 
 
 class Worker:
@@ -81,8 +91,14 @@ class Worker:
         """These may be chosen, in this order."""
         self._eligible = [self._candidates[replica] for replica in replicas]
 
-    def start_again(self, policy: Policy) -> None:
-        """A new process in the place of one that died: it knows nothing."""
+    def start_again(self, policy: Policy, colleague: "Worker | None") -> None:
+        """A new process in the place of one that died: it knows nothing but what a colleague hands over."""
+        if (
+            colleague is not None
+            and isinstance(policy, HandsOver)
+            and isinstance(colleague.policy, HandsOver)
+        ):
+            policy.load(colleague.policy.dump())
         self.policy, self.up = policy, True
         self._foreign.clear()
         for candidate in self._candidates.values():

@@ -306,6 +306,37 @@ def test_a_worker_that_dies_takes_its_requests_along() -> None:
     assert len(left) == len(lost)
 
 
+@dataclass
+class Teacher(Recorder):
+    """Knows how many events it has seen, and what it was told by others."""
+
+    learned: bytes = b""
+
+    def dump(self) -> bytes:
+        return str(len(self.events)).encode()
+
+    def load(self, state: bytes) -> None:
+        self.learned = state
+
+
+@pytest.mark.parametrize("gossip_s", [0.005, None])
+def test_a_new_worker_is_taught_by_one_that_lives(gossip_s: float | None) -> None:
+    """If they talk at all, and if there is one."""
+    made: list[Teacher] = []
+
+    def make(_random: Random) -> Teacher:
+        made.append(Teacher())
+        return made[-1]
+
+    work = at(*[0.5 * number for number in range(40)])
+    faults: list[Fault] = [WorkerCrash(10.0, 0, 3.0)]
+    simulate(work, setup(1, workers=2, gossip_s=gossip_s, faults=faults), make)
+    assert [bool(one.learned) for one in made] == [False, False, gossip_s is not None]
+    made.clear()
+    simulate(work, setup(1, workers=1, faults=faults), make)
+    assert [one.learned for one in made] == [b"", b""]
+
+
 # ---- books ----
 
 
