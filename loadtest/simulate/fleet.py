@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple
 
+from loadtest.simulate.gossip import Gossip
 from loadtest.simulate.kv_feed import KvFeed
 from loadtest.simulate.oracle import Oracle
 from loadtest.simulate.replica import VirtualReplica
@@ -15,7 +16,7 @@ from loadtest.simulate.results import Served
 from loadtest.simulate.sequence import VirtualSequence
 from loadtest.simulate.setup import PolicyMaker, ReplicaSetup, Setup
 from loadtest.simulate.timeline import Timeline
-from loadtest.simulate.worker import Candidate, Facts, Gossip, Worker
+from loadtest.simulate.worker import Candidate, Facts, Worker
 from loadtest.simulate.workload import Call, Session, Workload
 from policies.outcome import Ending, Outcome
 from policies.routing.events import Dispatched, Done, Event, FirstToken, Forgotten, Prompt

@@ -1,17 +1,13 @@
 """A worker process of the router: its own policy object, its own view of the replicas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from loadtest.simulate.replica import Load
 from loadtest.simulate.timeline import Timeline
 from policies.routing.events import Dispatched, Done, Event, Prompt
 from policies.routing.policy import Policy
-
-_FOREIGN_S: Final = 120.0
-"""A request of another worker whose end was never heard of counts as in flight for so long."""
 
 
 class Facts(NamedTuple):
@@ -53,7 +49,8 @@ class Worker:
         self._learns = policy.learns
         self._candidates: dict[str, Candidate] = {}
         self._eligible: list[Candidate] = []
-        self._foreign: dict[int, Dispatched] = {}
+        self._foreign: dict[int, tuple[int, str]] = {}
+        """Open requests of others: whose, and where."""
 
     def choose(self, facts: Facts) -> Candidate | None:
         """None: no replica is there."""
@@ -66,18 +63,30 @@ class Worker:
         if self._learns:
             self.policy.observe(event)
 
-    def hear(self, event: Event) -> None:
+    def hear(self, sender: int, event: Event) -> None:
         """Learn of an event of another worker."""
         if not self.up:
             return
         if isinstance(event, Dispatched):
-            self._drop_old()
-            self._foreign[event.ticket] = event
+            self._foreign[event.ticket] = (sender, event.replica)
             self._count(event.replica, 1)
         elif isinstance(event, Done) and event.ticket in self._foreign:
             del self._foreign[event.ticket]
             self._count(event.replica, -1)
         self.observe(event)
+
+    def hear_all_open(self, sender: int, requests: Mapping[int, Dispatched]) -> None:
+        """Put right what was lost: these are all the requests that another worker has open."""
+        over = [
+            (ticket, replica)
+            for ticket, (owner, replica) in self._foreign.items()
+            if owner == sender and ticket not in requests
+        ]
+        for ticket, replica in over:
+            self.hear(sender, Done(replica, ticket, self._timeline.now, None))
+        for ticket, event in requests.items():
+            if ticket not in self._foreign:
+                self.hear(sender, event)
 
     def scraped(self, replica: str, load: Load) -> None:
         candidate = self._candidates[replica]
@@ -104,44 +113,7 @@ class Worker:
         for candidate in self._candidates.values():
             candidate.in_flight, candidate.load = 0, None
 
-    def _drop_old(self) -> None:
-        oldest = self._timeline.now - _FOREIGN_S
-        while self._foreign:
-            ticket, event = next(iter(self._foreign.items()))
-            if event.at > oldest:
-                return
-            del self._foreign[ticket]
-            self._count(event.replica, -1)
-
     def _count(self, replica: str, change: int) -> None:
         candidate = self._candidates.get(replica)
         if candidate is not None:
             candidate.in_flight += change
-
-
-class Gossip:
-    """What workers tell each other: late by `delay_s`, and each message lost with probability `loss`.
-
-    `delay_s` None: they tell each other nothing.
-    """
-
-    def __init__(self, timeline: Timeline, delay_s: float | None, loss: float, random: Random) -> None:
-        self.workers: list[Worker] = []
-        self._timeline = timeline
-        self._delay_s = delay_s
-        self._loss = loss
-        self._random = random
-
-    def tell(self, sender: Worker, event: Event) -> None:
-        """One message to every other worker."""
-        if self._delay_s is None or len(self.workers) == 1:
-            return
-        hearers = [worker for worker in self.workers if worker is not sender]
-        if self._loss:
-            hearers = [worker for worker in hearers if self._random.random() >= self._loss]
-        self._timeline.after(self._delay_s, self._deliver, event, hearers)
-
-    @staticmethod
-    def _deliver(event: Event, hearers: Sequence[Worker]) -> None:
-        for worker in hearers:
-            worker.hear(event)
