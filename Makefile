@@ -26,7 +26,7 @@ test-clients: $(VENV)/.test       ## litellm and guidellm through the router; th
 bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second beside vllm-router, sglang-router, nginx; ARGS="--quick"
 	$(BIN)/turnout bench $(ARGS)
 
-bench-routing: $(VENV)/.runtime   ## routing beside other routers' rules, under virtual time; TRACES=folder of recordings
+bench-routing: $(VENV)/.runtime   ## the goals of routing under virtual time; TRACES=folder, ARGS="--quick", see --help
 	$(BIN)/turnout bench-routing $(if $(TRACES),--traces $(TRACES)) $(ARGS)
 
 lint: $(VENV)/.test               ## format check, lint, types, import contracts

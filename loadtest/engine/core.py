@@ -15,9 +15,10 @@ from loadtest.engine.generation import Generation
 from loadtest.engine.kv_cache import KvCache
 from loadtest.engine.options import EngineOptions
 from loadtest.engine.sampling import FinishReason, SamplingParams
-from loadtest.engine.scheduler import Scheduler, SchedulerLimits, Step
+from loadtest.engine.scheduler import Scheduler, SchedulerLimits
 from loadtest.engine.sequence import Sequence as Request
 from loadtest.engine.stats import EngineListener, Stats, StepRecord
+from loadtest.engine.step import Step
 
 __all__ = ["EngineCore", "EngineDead", "EngineOptions", "Generation", "Stats"]
 
@@ -34,7 +35,7 @@ class EngineDead(Exception):
 
 @dataclass(slots=True)
 class _Underway:
-    step: Step
+    step: Step[Request]
     started_s: float
     ends_s: float
 
@@ -47,7 +48,7 @@ class EngineCore:
             raise ValueError("the KV cache is smaller than the longest request")
         self.options = options
         self.cache = KvCache(options.num_blocks, options.block_size)
-        self.scheduler = Scheduler(_limits(options), self.cache)
+        self.scheduler: Scheduler[Request] = Scheduler(_limits(options), self.cache)
         self.listeners: list[EngineListener] = []
         self.slowdown = 1.0
         """Multiplies every step time from the next step on."""

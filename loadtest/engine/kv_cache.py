@@ -133,19 +133,16 @@ class KvCache:
             if self._hash_of[block] is None:
                 self._free.move_to_end(block, last=False)
 
-    def forget_idle(self) -> None:
-        """Forget the content of every block that nobody holds."""
-        for block in self._free:
-            block_hash = self._hash_of[block]
-            if block_hash is not None:
-                self._forget(block, block_hash)
-
     def clear(self) -> bool:
         """Forget all content; refused (False) while any block is held, as vLLM does."""
         if len(self._free) < self.num_blocks:
             return False
+        self.lose()
+        return True
+
+    def lose(self) -> None:
+        """Forget all content, held blocks too: whoever holds them goes on, nobody finds them any more."""
         for block_hash, block in list(self._block_of.items()):
             self._forget(block, block_hash)
         for listener in self.listeners:
             listener.cleared()
-        return True

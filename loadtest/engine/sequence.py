@@ -1,91 +1,52 @@
-"""One request as the scheduler sees it: its tokens, its blocks, its times."""
+"""One request of an engine that answers: its tokens, and the one that comes next."""
 
 import zlib
 from collections.abc import Sequence as Many
 
 from loadtest.engine.chain import next_token
 from loadtest.engine.kv_cache import chain_hash
-from loadtest.engine.sampling import FinishReason, SamplingParams
+from loadtest.engine.sampling import SamplingParams
 from loadtest.engine.stats import RequestRecord
 from loadtest.engine.tokens import EOS_ID
+from loadtest.engine.work import Work
 
 
-class Sequence:
-    """Prompt and output tokens, `computed` of which are in the KV cache. Times are the caller's seconds."""
+class Sequence(Work):
+    """A request with its tokens, and the parameters that say how it goes on."""
 
-    __slots__ = (
-        "arrived_s",
-        "blocks",
-        "cached_tokens",
-        "computed",
-        "finish_reason",
-        "first_token_s",
-        "hashes",
-        "last_token_s",
-        "params",
-        "preemptions",
-        "prompt_tokens",
-        "published",
-        "root",
-        "scheduled_s",
-        "stop_reason",
-        "tokens",
-        "weights_seed",
-    )
+    __slots__ = ("params", "root", "stop_reason", "tokens", "weights_seed")
 
     def __init__(
         self, prompt_ids: Many[int], params: SamplingParams, weights_seed: int, arrived_s: float
     ) -> None:
+        super().__init__(
+            len(prompt_ids),
+            params.max_tokens,
+            arrived_s,
+            priority=params.priority,
+            reuses=params.use_prefix_cache,
+        )
         self.tokens = list(prompt_ids)
-        self.prompt_tokens = len(self.tokens)
         self.params = params
         self.weights_seed = weights_seed
-        self.arrived_s = arrived_s
         self.root = root_of(params)
-        self.computed = 0
-        self.cached_tokens = 0
-        self.blocks: list[int] = []
-        self.hashes: list[int] = []
-        self.published = 0
-        self.preemptions = 0
-        self.scheduled_s: float | None = None
-        self.first_token_s: float | None = None
-        self.last_token_s: float | None = None
-        self.finish_reason: FinishReason | None = None
         self.stop_reason: int | None = None
 
-    @property
-    def output_tokens(self) -> int:
-        """Tokens sampled so far, the end token included."""
-        return len(self.tokens) - self.prompt_tokens
-
-    @property
-    def longest(self) -> int:
-        """Tokens at most, prompt and output together."""
-        return self.prompt_tokens + self.params.max_tokens
-
-    @property
-    def ended(self) -> bool:
-        """Whether the last token was sampled, or the end came from outside."""
-        return self.finish_reason is not None
-
-    @property
-    def prefilled(self) -> bool:
-        """Whether the whole prompt is computed."""
-        return self.computed >= self.prompt_tokens
-
-    def hash_blocks(self, block_size: int, count: int) -> None:
-        """Extend the chained hashes to the first `count` full blocks."""
+    def hash_blocks(self, block_size: int, count: int) -> int:
         for index in range(len(self.hashes), count):
             parent = self.hashes[-1] if self.hashes else self.root
             self.hashes.append(chain_hash(parent, self.tokens[index * block_size : (index + 1) * block_size]))
+        return count
+
+    def token_ids(self, start: int, end: int) -> Many[int]:
+        return self.tokens[start:end]
 
     def sample(self, now: float) -> int:
-        """Append the next token, and set `finish_reason` if it is the last one."""
         params = self.params
         generated = len(self.tokens) - self.prompt_tokens
         token = next_token(self.tokens, self.tokens[-1], generated, self.weights_seed, params)
         self.tokens.append(token)
+        self.length += 1
         self.last_token_s = now
         if generated == 0:
             self.first_token_s = now

@@ -1,1 +1,1 @@
-"""The shipped policies under virtual time: the simulated engines' own scheduler and cache, no sockets."""
+"""The shipped policies, unchanged, under virtual time: virtual replicas, traces, faults, reports."""

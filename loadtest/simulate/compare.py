@@ -1,108 +1,141 @@
-"""Two runs of one workload, side by side: the figures, and where each is better."""
+"""Where each of two results wins: figure by figure, and by the kind of request."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from math import isnan
+from typing import Final, NamedTuple
 
-from loadtest.simulate.figures import Figures, Promise, Record, figures, judged
+from loadtest.simulate.contender import Result
+from loadtest.simulate.results import Served, Slo, Summary, measured
 
-_LEVEL = 0.03
-"""Differences below this are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One policy's, with the name it is shown under."""
-
-    name: str
-    records: Sequence[Record]
-    figures: Figures
-    decisions: int
-    wall_s: float
+_LEVEL: Final = 0.02
+"""Figures this close to each other, in shares of the larger, are called level."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One figure of the table; the lower the better, unless `more` says otherwise."""
+class Figure(NamedTuple):
+    """A column of the report."""
 
     title: str
-    read: Callable[[Figures], float]
-    form: Callable[[float], str]
-    more: bool = False
+    of: Callable[[Summary], float]
+    show: Callable[[float], str]
+    larger_is_better: bool = False
 
 
-def _per_cent(value: float) -> str:
-    return f"{value:.1%}"
+def _seconds(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
 
 
-def seconds(value: float) -> str:
-    """Three digits that matter."""
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
+def _millis(value: float) -> str:
+    return "-" if isnan(value) else f"{value * 1e3:.0f} ms"
 
 
-COLUMNS = (
-    Column("cached", lambda f: f.hit, _per_cent, more=True),
-    Column("TTFT mean", lambda f: f.ttft_mean_s, seconds),
-    Column("p50", lambda f: f.ttft_p50_s, seconds),
-    Column("p90", lambda f: f.ttft_p90_s, seconds),
-    Column("p99", lambda f: f.ttft_p99_s, seconds),
-    Column("per token p50", lambda f: f.tpot_p50_s, seconds),
-    Column("p99", lambda f: f.tpot_p99_s, seconds),
-    Column("goodput", lambda f: f.goodput, _per_cent, more=True),
+def _percent(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.1%}"
+
+
+FIGURES: Final = (
+    Figure("goodput", lambda s: s.goodput, _percent, larger_is_better=True),
+    Figure("cache hits", lambda s: s.hit, _percent, larger_is_better=True),
+    Figure("TTFT mean", lambda s: s.ttft_mean_s, _seconds),
+    Figure("TTFT p50", lambda s: s.ttft_p50_s, _seconds),
+    Figure("TTFT p90", lambda s: s.ttft_p90_s, _seconds),
+    Figure("TTFT p99", lambda s: s.ttft_p99_s, _seconds),
+    Figure("TPOT p50", lambda s: s.tpot_p50_s, _millis),
+    Figure("TPOT p99", lambda s: s.tpot_p99_s, _millis),
+    Figure("whole p99", lambda s: s.end_to_end_p99_s, _seconds),
+    Figure("busiest / mean", lambda s: s.busiest, lambda value: "-" if isnan(value) else f"{value:.2f}"),
 )
 
 
-def verdict(one: Run, other: Run, promise: Promise) -> list[str]:
-    """Sentences: who is better at what, by how much, for which prompts and when."""
-    said = [_overall(one, other)]
-    said += _by_class(one, other, promise)
-    return said
+class Verdict(NamedTuple):
+    """One figure of two results. `winner` None: level."""
+
+    title: str
+    winner: str | None
+    values: tuple[str, str]
 
 
-def _overall(one: Run, other: Run) -> str:
-    parts = []
-    for name, read in (("mean TTFT", _ttft_mean), ("p99 TTFT", _ttft_p99), ("time per token", _tpot)):
-        mine, theirs = read(one.figures), read(other.figures)
-        if theirs > 0 and abs(mine / theirs - 1) > _LEVEL:
-            better = one.name if mine < theirs else other.name
-            parts.append(
-                f"{name} is {max(mine, theirs) / max(1e-9, min(mine, theirs)):.2f}x better with {better}"
-            )
-    gap = one.figures.goodput - other.figures.goodput
-    if abs(gap) > 0.002:
-        better = one.name if gap > 0 else other.name
-        parts.append(f"{abs(gap) * 100:.1f} points more requests keep the promise with {better}")
-    return ("; ".join(parts) or "there is no difference worth a name") + "."
+def verdicts(one: Result, other: Result) -> list[Verdict]:
+    """Every figure of the report."""
+    return [
+        Verdict(
+            figure.title,
+            _winner(one, other, figure.of(one.summary), figure.of(other.summary), figure.larger_is_better),
+            (figure.show(figure.of(one.summary)), figure.show(figure.of(other.summary))),
+        )
+        for figure in FIGURES
+    ]
 
 
-def _by_class(one: Run, other: Run, promise: Promise) -> list[str]:
-    """Thirds by the length of the prompt."""
-    lengths = sorted(record.prompt_tokens for record in judged(one.records))
-    bounds = [0, lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3], lengths[-1] + 1]
-    said = []
-    for low, high in pairwise(bounds):
-        mine, theirs = (_within(run.records, low, high) for run in (one, other))
-        if not mine or not theirs:
-            continue
-        a, b = (figures(records, promise, warm_up=0.0).ttft_mean_s for records in (mine, theirs))
-        if min(a, b) > 0 and max(a, b) / min(a, b) - 1 > _LEVEL:
-            better = one.name if a < b else other.name
-            sooner = f"{max(a, b) / min(a, b):.2f}x sooner with {better}"
-            said.append(f"Prompts of {low:,} to {high - 1:,} tokens begin {sooner}.")
-    return said
+def _winner(one: Result, other: Result, a: float, b: float, larger_is_better: bool) -> str | None:
+    if isnan(a) or isnan(b) or abs(a - b) <= _LEVEL * max(abs(a), abs(b)):
+        return None
+    return one.name if (a > b) is larger_is_better else other.name
 
 
-def _within(records: Iterable[Record], low: int, high: int) -> list[Record]:
-    return [record for record in judged(list(records)) if low <= record.prompt_tokens < high]
+def sentences(one: Result, other: Result, slo: Slo) -> list[str]:
+    """For people: who wins which figures, and for which requests."""
+    found = verdicts(one, other)
+    lines = [_wins(name, index, found) for index, name in enumerate((one.name, other.name))]
+    level = [verdict.title for verdict in found if verdict.winner is None]
+    if level:
+        lines.append(f"Level within {_LEVEL:.0%}: {', '.join(level)}.")
+    return [*lines, *_by_kind(one, other, slo)]
 
 
-def _ttft_mean(f: Figures) -> float:
-    return f.ttft_mean_s
+def _wins(name: str, index: int, found: Sequence[Verdict]) -> str:
+    won = [f"{v.title} ({v.values[index]} against {v.values[1 - index]})" for v in found if v.winner == name]
+    return f"{name} wins {', '.join(won)}." if won else f"{name} wins no figure."
 
 
-def _ttft_p99(f: Figures) -> float:
-    return f.ttft_p99_s
+class Kind(NamedTuple):
+    """A way to sort requests; `of` gives the place of one in `names`."""
+
+    by: str
+    names: Sequence[str]
+    of: Callable[[Served], int]
 
 
-def _tpot(f: Figures) -> float:
-    return f.tpot_p50_s
+def kinds_of(served: Sequence[Served]) -> list[Kind]:
+    """Cut so that there are about as many requests in each part."""
+    lengths = sorted(one.prompt_tokens for one in served)
+    answers = sorted(one.completion_tokens for one in served)
+    times = sorted(one.at for one in served)
+    short, long = lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3]
+    middle, half = answers[len(answers) // 2], times[len(times) // 2]
+    return [
+        Kind(
+            "prompt",
+            (f"up to {short:,} tokens", f"up to {long:,}", "longer"),
+            lambda one: (one.prompt_tokens > short) + (one.prompt_tokens > long),
+        ),
+        Kind(
+            "answer", (f"up to {middle:,} tokens", "longer"), lambda one: int(one.completion_tokens > middle)
+        ),
+        Kind("time", ("first half", "second half"), lambda one: int(one.at > half)),
+    ]
+
+
+def _by_kind(one: Result, other: Result, slo: Slo) -> list[str]:
+    pair = (measured(one.served), measured(other.served))
+    if not all(pair):
+        return []
+    return [
+        _line(kind, one.name, other.name, [_misses(kind, served, slo) for served in pair])
+        for kind in kinds_of(pair[0])
+    ]
+
+
+def _misses(kind: Kind, served: Sequence[Served], slo: Slo) -> dict[int, float]:
+    """Share of requests outside the SLO in each part."""
+    parts = groupby(sorted(served, key=kind.of), kind.of)
+    missed = {place: [not one.meets(slo) for one in part] for place, part in parts}
+    return {place: sum(flags) / len(flags) for place, flags in missed.items()}
+
+
+def _line(kind: Kind, a: str, b: str, misses: Sequence[dict[int, float]]) -> str:
+    cells = [
+        f"{name} {misses[0].get(place, 0.0):.1%} / {misses[1].get(place, 0.0):.1%}"
+        for place, name in enumerate(kind.names)
+    ]
+    return f"Outside the SLO by {kind.by} ({a} / {b}): {'; '.join(cells)}."

@@ -1,367 +1,272 @@
-"""A fleet under virtual time: arrivals, routers, replicas, and what they tell each other, event by event.
+"""The whole of a run: sessions arrive, workers choose, replicas serve, and everybody is told of it.
 
-Every router worker has a policy object of its own and sees its share of the traffic; what the others did it
-hears of later, or never. What a policy decides with is what it would have in a real router, and no more.
+The rule: a policy learns nothing here that a router in front of real engines could not know at that time.
 """
 
-import heapq
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import count
-from math import inf
+from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Final, NamedTuple
 
-from loadtest.simulate.asks import Ask, Conversation, Workload
-from loadtest.simulate.figures import Record
-from loadtest.simulate.replica import Hardware, VirtualReplica, VirtualSequence
+from loadtest.simulate.gossip import Gossip
+from loadtest.simulate.kv_feed import KvFeed
+from loadtest.simulate.oracle import Oracle
+from loadtest.simulate.replica import VirtualReplica
+from loadtest.simulate.results import Served
+from loadtest.simulate.sequence import VirtualSequence
+from loadtest.simulate.setup import PolicyMaker, ReplicaSetup, Setup
+from loadtest.simulate.timeline import Timeline
+from loadtest.simulate.worker import Candidate, Facts, Worker
+from loadtest.simulate.workload import Call, Session, Workload
 from policies.outcome import Ending, Outcome
-from policies.routing.events import (
-    BlocksRemoved,
-    BlocksStored,
-    Dispatched,
-    Done,
-    Event,
-    FirstToken,
-    Forgotten,
-    Prompt,
-)
+from policies.routing.events import Dispatched, Done, Event, FirstToken, Forgotten, Prompt
 from policies.routing.policy import Policy
 
+_NOBODY_THERE_S: Final = 0.5
+"""After so long a request that found no replica, or no worker, tries again."""
 
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """Something that happens to a replica: at `at` seconds, `what` to the one of this index.
 
-    `restart` loses its cache and what runs there (asked again), `silent_flush` its cache and nobody is told,
-    `slow` makes every step `factor` times as long, `join` adds it to the fleet.
-    """
+@dataclass(slots=True)
+class _Visit:
+    """A call under way, from its arrival to its end, with the worker that has it."""
 
+    session: Session
+    index: int
     at: float
-    what: str
-    replica: int
-    factor: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A fleet and its routers. Seconds, unless a name says otherwise."""
-
-    hardware: Hardware
-    slowdowns: tuple[float, ...]
-    """One replica each; 2.0 takes twice as long for every step."""
-    weights: tuple[float, ...] = ()
-    """What the policy is told of them; absent: all alike."""
-    workers: int = 1
-    gossip_s: float | None = 0.005
-    """How late other workers hear of an event; None: never."""
-    gossip_loss: float = 0.0
-    """Share of requests that the others never hear of."""
-    scrape_s: float | None = 1.0
-    """How often the engines' own figures are read; None: never."""
-    kv_events_s: float | None = None
-    """How late the engines' cache events come; None: there are none."""
-    reports_cached: bool = True
-    incidents: tuple[Incident, ...] = ()
-    killed_worker_at: float | None = None
-    seed: int = 1
-
-
-class _View:
-    """A replica as one worker sees it."""
-
-    __slots__ = ("id", "in_flight", "load", "load_at", "true", "weight")
-
-    def __init__(self, true: VirtualReplica, weight: float) -> None:
-        self.true = true
-        self.id = true.name
-        self.weight = weight
-        self.in_flight = 0
-        self.load: Load | None = None
-        self.load_at = -inf
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """A scrape."""
-
-    running_requests: float
-    waiting_requests: float
-    kv_usage_ratio: float
-    kv_capacity_tokens: float
-
-
-@dataclass(slots=True)
-class _Worker:
-    policy: Policy
-    views: dict[str, _View]
-    alive: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a policy may know of a request."""
-
-    session: str | None
-    prompt: Prompt | None
-
-
-@dataclass(slots=True)
-class _Running:
-    ask: Ask
-    conversation: Conversation
-    turn: int
-    worker: int
-    asked_at: float
-    sent_at: float
-    facts: Facts
-    announced: bool
-    first_at: float | None = None
-
-
-@dataclass(slots=True)
-class Simulation:
-    """One run. `make_policy` is called once per worker."""
-
-    workload: Workload
-    setting: Setting
-    make_policy: Callable[[Random], Policy]
-    records: list[Record] = field(default_factory=list)
-    decisions: int = 0
-    now: float = 0.0
-    _events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
-    _order: Any = field(default_factory=count)
-    _tickets: Any = field(default_factory=lambda: count(1))
-    _running: dict[int, _Running] = field(default_factory=dict)
-    _replicas: list[VirtualReplica] = field(default_factory=list)
-    _workers: list[_Worker] = field(default_factory=list)
-    _up: set[str] = field(default_factory=set)
-    _chance: Random = field(default_factory=Random)
-    _wakes: dict[str, float] = field(default_factory=dict)
-
-    def run(self) -> "Simulation":
-        """To the last answer."""
-        self._set_up()
-        events = self._events
-        while events:
-            self.now, _, call, arguments = heapq.heappop(events)
-            call(*arguments)
-        return self
+    worker: Worker
+    attempts: int = 0
 
     @property
-    def replicas(self) -> Sequence[VirtualReplica]:
-        return self._replicas
+    def call(self) -> Call:
+        return self.session.calls[self.index]
 
-    # ---- setting up ----
 
-    def _set_up(self) -> None:
-        setting = self.setting
-        self._chance = Random(setting.seed)
-        joins = {incident.replica for incident in setting.incidents if incident.what == "join"}
-        for index, slowdown in enumerate(setting.slowdowns):
-            replica = VirtualReplica(
-                f"r{index}",
-                setting.hardware,
-                self.workload.block_tokens,
-                slowdown,
-                first=self._first_token,
-                done=self._done,
-            )
-            self._replicas.append(replica)
-            if index not in joins:
-                self._up.add(replica.name)
-            if setting.kv_events_s is not None:
-                replica.cache.listeners.append(_CacheTeller(self, replica.name))
-        weights = setting.weights or (1.0,) * len(self._replicas)
-        for number in range(setting.workers):
-            views = {
-                each.name: _View(each, weight) for each, weight in zip(self._replicas, weights, strict=True)
-            }
-            self._workers.append(_Worker(self.make_policy(Random(setting.seed * 1_000 + number)), views))
-        for conversation in self.workload.conversations:
-            self._at(conversation.turns[0].at, self._ask, conversation, 0)
-        for incident in setting.incidents:
-            self._at(incident.at, self._happen, incident)
-        if setting.killed_worker_at is not None:
-            self._at(setting.killed_worker_at, self._kill_worker)
-        if setting.scrape_s is not None:
-            self._at(0.0, self._scrape)
+class _Attempt(NamedTuple):
+    """A call on a replica."""
 
-    def _at(self, at: float, call: Callable[..., None], *arguments: Any) -> None:
-        heapq.heappush(self._events, (at, next(self._order), call, arguments))
+    visit: _Visit
+    candidate: Candidate
+    sequence: VirtualSequence
+    at: float
 
-    # ---- requests ----
 
-    def _ask(self, conversation: Conversation, turn: int) -> None:
-        ask = conversation.turns[turn]
-        alive = [number for number, worker in enumerate(self._workers) if worker.alive]
-        worker = alive[self._chance.randrange(len(alive))]
-        prompt = ask.prompt
-        facts = Facts(ask.session, prompt)
-        announced = self._chance.random() >= self.setting.gossip_loss
-        self._send(_Running(ask, conversation, turn, worker, self.now, self.now, facts, announced))
+Watch = Callable[[Served], bool]
+"""Sees every call as it ends; True: it has seen enough, the run may stop here."""
 
-    def _send(self, running: _Running) -> None:
-        worker = self._workers[running.worker]
-        candidates = [view for name, view in worker.views.items() if name in self._up]
-        chosen = worker.policy.choose(running.facts, candidates, self.now)
-        self.decisions += 1
-        ticket = next(self._tickets)
-        running.sent_at = self.now
-        self._running[ticket] = running
-        self._tell(running, Dispatched(chosen.id, ticket, self.now, running.facts.prompt))
-        chosen.true.add(VirtualSequence(running.ask, ticket, self.now), self.now)
-        self._rewake(chosen.true)
 
-    def _first_token(self, replica: VirtualReplica, sequence: VirtualSequence, at: float) -> None:
-        running = self._running[sequence.ticket]
-        running.first_at = at
-        self._tell(running, FirstToken(replica.name, sequence.ticket, at))
+def simulate(
+    workload: Workload, setup: Setup, make_policy: PolicyMaker, watch: Watch | None = None
+) -> list[Served]:
+    """Every call of the workload, in the order in which they ended.
 
-    def _done(self, replica: VirtualReplica, sequence: VirtualSequence, at: float) -> None:
-        running = self._running.pop(sequence.ticket)
-        ask = running.ask
-        first_at = running.first_at if running.first_at is not None else at
+    Calls that are longer than the smallest replica's memory are left out.
+    """
+    smallest = min(replica.hardware.kv_tokens for replica in setup.replicas)
+    return Fleet(workload.fitting(smallest), setup, make_policy, watch).run()
+
+
+class Fleet:
+    """One run; `run` may be called once."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        setup: Setup,
+        make_policy: PolicyMaker,
+        watch: Watch | None = None,
+    ) -> None:
+        self.timeline = Timeline()
+        self.setup = setup
+        self.replicas: dict[str, VirtualReplica] = {}
+        self._workload = workload
+        self._make_policy = make_policy
+        self._watch = watch
+        self._random = Random(setup.seed)
+        self._gossip = Gossip(self.timeline, setup.gossip_s, setup.gossip_loss, Random(setup.seed + 1))
+        self.workers = self._gossip.workers
+        self._down: set[str] = set()
+        self._attempts: dict[int, _Attempt] = {}
+        self._tickets = 0
+        self._left = len(workload)
+        self._served: list[Served] = []
+        for number in range(setup.workers):
+            self.workers.append(Worker(number, self._policy(), self.timeline))
+        for replica in setup.replicas:
+            self.join(replica)
+
+    def run(self) -> list[Served]:
+        for session in self._workload.sessions:
+            self.timeline.at(session.starts_s, self._arrive, session, 0, session.starts_s)
+        for fault in self.setup.faults:
+            self.timeline.at(fault.at, fault.strike, self)
+        if self._left:
+            self.timeline.run()
+        return self._served
+
+    def _policy(self) -> Policy:
+        policy = self._make_policy(Random(self._random.getrandbits(64)))
+        if isinstance(policy, Oracle):
+            policy.see(self.replicas)
+        return policy
+
+    # ---- one call's way ----
+
+    def _arrive(self, session: Session, index: int, at: float) -> None:
+        """The call came at `at`; any worker that is up takes it."""
+        up = [worker for worker in self.workers if worker.up]
+        if up:
+            worker = up[0] if len(up) == 1 else self._random.choice(up)
+            self._dispatch(_Visit(session, index, at, worker))
+        else:
+            self.timeline.after(_NOBODY_THERE_S, self._arrive, session, index, at)
+
+    def _dispatch(self, visit: _Visit) -> None:
+        call, now = visit.call, self.timeline.now
+        candidate = visit.worker.choose(Facts(visit.session.name, call.prompt))
+        if candidate is None:
+            self.timeline.after(_NOBODY_THERE_S, self._arrive, visit.session, visit.index, visit.at)
+            return
+        self._tickets += 1
+        ticket, hashes = self._tickets, call.answer or call.prompt.blocks
+        sequence = VirtualSequence(ticket, call.prompt.tokens, call.completion_tokens, hashes, now)
+        visit.attempts += 1
+        candidate.in_flight += 1
+        self._attempts[ticket] = _Attempt(visit, candidate, sequence, now)
+        self._tell(visit.worker, Dispatched(candidate.id, ticket, now, call.prompt))
+        self.replicas[candidate.id].submit(sequence)
+
+    def _first(self, sequence: VirtualSequence) -> None:
+        attempt = self._attempts[sequence.ticket]
+        event = FirstToken(attempt.candidate.id, sequence.ticket, self.timeline.now)
+        self._tell(attempt.visit.worker, event)
+
+    def _end(self, sequence: VirtualSequence) -> None:
+        attempt = self._attempts[sequence.ticket]
+        self._close(attempt, Ending.COMPLETED, _answer(attempt.visit.call))
+        self._leave(attempt, ok=True)
+
+    def _close(self, attempt: _Attempt, ending: Ending, answer: Prompt | None = None) -> None:
+        """The attempt is over, and its worker learns how it was."""
+        sequence, candidate, now = attempt.sequence, attempt.candidate, self.timeline.now
+        del self._attempts[sequence.ticket]
+        candidate.in_flight -= 1
+        completed = ending is Ending.COMPLETED
         outcome = Outcome(
-            Ending.COMPLETED,
-            running.sent_at,
-            first_at,
-            at,
-            ask.prompt.tokens,
-            sequence.cached_tokens if self.setting.reports_cached else None,
-            sequence.output_tokens,
+            ending,
+            attempt.at,
+            sequence.first_token_s,
+            now,
+            sequence.prompt_tokens if completed else None,
+            sequence.cached_tokens if completed else None,
+            sequence.output_tokens if completed else None,
         )
-        self._tell(running, Done(replica.name, sequence.ticket, at, outcome, ask.answer))
-        self.records.append(
-            Record(
-                asked_at=running.asked_at,
-                ttft_s=first_at - running.asked_at,
-                tpot_s=(at - first_at) / max(1, sequence.output_tokens - 1),
-                ended_at=at,
-                prompt_tokens=ask.prompt.tokens,
-                cached_tokens=sequence.cached_tokens,
-                replica=replica.name,
+        self._tell(attempt.visit.worker, Done(candidate.id, sequence.ticket, now, outcome, answer))
+
+    def _leave(self, attempt: _Attempt, *, ok: bool) -> None:
+        """The call is over; the session goes on to its next one."""
+        visit, sequence = attempt.visit, attempt.sequence
+        self._served.append(
+            Served(
+                visit.call,
+                visit.at,
+                sequence.prompt_tokens,
+                sequence.cached_tokens,
+                sequence.output_tokens,
+                attempt.candidate.id,
+                visit.worker.number,
+                visit.attempts,
+                attempt.at,
+                sequence.first_token_s,
+                self.timeline.now,
+                ok,
             )
         )
-        following = running.turn + 1
-        if following < len(running.conversation.turns):
-            self._at(
-                at + running.conversation.turns[following].at, self._ask, running.conversation, following
-            )
+        self._count_down()
+        if visit.index + 1 < len(visit.session.calls):
+            at = self.timeline.now + visit.session.calls[visit.index + 1].think_s
+            self.timeline.at(at, self._arrive, visit.session, visit.index + 1, at)
 
-    # ---- what policies hear ----
+    def _count_down(self) -> None:
+        self._left -= 1
+        enough = self._watch is not None and self._watch(self._served[-1])
+        if enough or not self._left:
+            self.timeline.stop()
 
-    def _tell(self, running: _Running, event: Event) -> None:
-        """The worker that it belongs to at once, the others after the gossip's delay."""
-        self._hear(running.worker, event)
-        if self.setting.gossip_s is None or not running.announced:
+    def _tell(self, worker: Worker, event: Event) -> None:
+        worker.observe(event)
+        self._gossip.tell(worker, event)
+
+    def tell_all(self, event: Event) -> None:
+        """Something that every worker learns from the replica itself."""
+        for worker in self.workers:
+            worker.observe(event)
+
+    # ---- what changes on the way ----
+
+    def join(self, setup: ReplicaSetup) -> None:
+        """One replica more, cold, for every worker at once."""
+        replica = VirtualReplica(
+            setup.id,
+            setup.hardware,
+            self._workload.block_tokens,
+            self.timeline,
+            fast_forward=self.setup.fast_forward,
+        )
+        replica.slow_down(setup.slowdown)
+        replica.on_first, replica.on_end = self._first, self._end
+        self.replicas[setup.id] = replica
+        for worker in self.workers:
+            worker.add(Candidate(setup.id, setup.weight))
+        if self.setup.kv_events_s is not None:
+            feed = KvFeed(setup.id, self.timeline, self.setup.kv_events_s, self.tell_all)
+            replica.scheduler.cache.listeners.append(feed)
+        interval_s = self.setup.scrape_interval_s
+        if interval_s is not None:
+            self.timeline.every(interval_s, interval_s * self._random.random(), lambda: self._scrape(replica))
+
+    def _scrape(self, replica: VirtualReplica) -> None:
+        if replica.id in self._down:
             return
-        for number in range(len(self._workers)):
-            if number != running.worker:
-                self._at(self.now + self.setting.gossip_s, self._hear, number, event)
+        load = replica.load()
+        for worker in self.workers:
+            worker.scraped(replica.id, load)
 
-    def _hear(self, number: int, event: Event) -> None:
-        worker = self._workers[number]
-        if not worker.alive:
-            return
-        if isinstance(event, Dispatched):
-            worker.views[event.replica].in_flight += 1
-        elif isinstance(event, Done):
-            worker.views[event.replica].in_flight -= 1
-        if worker.policy.learns:
-            worker.policy.observe(event)
+    def replica_down(self, id_: str) -> None:
+        """It dies with everything in it, which is noticed at once; its requests go elsewhere."""
+        self._down.add(id_)
+        self._set_eligible()
+        for sequence in self.replicas[id_].restart():
+            attempt = self._attempts[sequence.ticket]
+            self._close(attempt, Ending.FAILED)
+            self._dispatch(attempt.visit)
 
-    def tell_of_cache(self, event: BlocksStored | BlocksRemoved) -> None:
-        """To all workers alike."""
-        for number in range(len(self._workers)):
-            self._at(self.now + (self.setting.kv_events_s or 0.0), self._hear, number, event)
+    def replica_up(self, id_: str) -> None:
+        """It is back, and everybody sees that it was restarted."""
+        self._down.discard(id_)
+        self._set_eligible()
+        self.tell_all(Forgotten(id_, self.timeline.now))
 
-    def _scrape(self) -> None:
-        for replica in self._replicas:
-            scheduler = replica.scheduler
-            load = Load(
-                len(scheduler.running),
-                len(scheduler.waiting),
-                replica.kv_usage_ratio,
-                replica.hardware.kv_tokens,
-            )
-            for worker in self._workers:
-                view = worker.views[replica.name]
-                view.load, view.load_at = load, self.now
-        if self._events:
-            assert self.setting.scrape_s is not None
-            self._at(self.now + self.setting.scrape_s, self._scrape)
+    def _set_eligible(self) -> None:
+        eligible = [id_ for id_ in self.replicas if id_ not in self._down]
+        for worker in self.workers:
+            worker.set_eligible(eligible)
 
-    # ---- replicas ----
+    def worker_down(self, number: int) -> None:
+        """It dies, and its clients' requests with it; the others are told of their ends as if by itself."""
+        worker = self.workers[number]
+        worker.up = False
+        for attempt in [one for one in self._attempts.values() if one.visit.worker is worker]:
+            self.replicas[attempt.candidate.id].end(attempt.sequence)
+            self._close(attempt, Ending.CLIENT_LEFT)
+            self._leave(attempt, ok=False)
 
-    def _rewake(self, replica: VirtualReplica) -> None:
-        at = replica.wakes_at
-        if at != self._wakes.get(replica.name):
-            self._wakes[replica.name] = at
-            if at < inf:
-                self._at(at, self._wake, replica, at)
-
-    def _wake(self, replica: VirtualReplica, at: float) -> None:
-        if self._wakes.get(replica.name) != at:
-            return  # the stretch was cut, or lost
-        self._wakes[replica.name] = inf
-        replica.wake()
-        self._rewake(replica)
-
-    # ---- incidents ----
-
-    def _happen(self, incident: Incident) -> None:
-        replica = self._replicas[incident.replica]
-        match incident.what:
-            case "restart":
-                lost = replica.restart()
-                self._wakes[replica.name] = inf
-                for number in range(len(self._workers)):
-                    self._hear_all(number, Forgotten(replica.name, self.now))
-                for sequence in lost:
-                    self._ask_again(replica, sequence)
-            case "silent_flush":
-                replica.flush()
-            case "slow":
-                replica.slowdown *= incident.factor
-            case "join":
-                self._up.add(replica.name)
-            case other:
-                raise ValueError(f"unknown incident {other!r}")
-
-    def _hear_all(self, number: int, event: Event) -> None:
-        if self._workers[number].policy.learns:
-            self._workers[number].policy.observe(event)
-
-    def _ask_again(self, replica: VirtualReplica, sequence: VirtualSequence) -> None:
-        running = self._running.pop(sequence.ticket)
-        self._tell(running, Done(replica.name, sequence.ticket, self.now, None))
-        running.first_at = None
-        if not self._workers[running.worker].alive:
-            running.worker = next(n for n, worker in enumerate(self._workers) if worker.alive)
-        self._send(running)
-
-    def _kill_worker(self) -> None:
-        """The first one dies: its requests are lost to nobody but the count of what is in flight."""
-        self._workers[0].alive = False
-        for running in self._running.values():
-            if running.worker == 0:
-                running.worker = 1
-                running.announced = True
+    def worker_up(self, number: int) -> None:
+        talk = self.setup.gossip_s is not None
+        colleague = next((worker for worker in self.workers if worker.up and talk), None)
+        self.workers[number].start_again(self._policy(), colleague)
 
 
-class _CacheTeller:
-    """A listener of one replica's cache."""
-
-    def __init__(self, simulation: Simulation, replica: str) -> None:
-        self._simulation = simulation
-        self._replica = replica
-
-    def stored(self, hashes: Sequence[int], _parent: int | None, _token_ids: Sequence[int]) -> None:
-        self._simulation.tell_of_cache(BlocksStored(self._replica, self._simulation.now, tuple(hashes)))
-
-    def removed(self, hashes: Sequence[int]) -> None:
-        self._simulation.tell_of_cache(BlocksRemoved(self._replica, self._simulation.now, tuple(hashes)))
-
-    def cleared(self) -> None:
-        """A restart is told otherwise."""
+def _answer(call: Call) -> Prompt | None:
+    if not call.answer or not call.answer_seen:
+        return None
+    return Prompt(call.answer, call.prompt.tokens + call.completion_tokens, call.prompt.block_tokens)

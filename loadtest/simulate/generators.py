@@ -1,153 +1,127 @@
-"""Made traffic, each kind for one question; all of it from a seed.
+"""Made-up traffic with stated properties, for what no published trace shows.
 
-`tool` and `drift` have the shape of Mooncake's tool-and-agent trace, `chat` that of small cloud traffic on
-small replicas; the others are limits: no reuse, nothing but reuse, one tenant that is most of it.
+Every generator is called with the number of calls wanted (sessions are kept whole, so there may be a few
+more) and a source of chance; `speed` 1 of what it gives is an easy day for eight 8B-H100 replicas.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Mapping
 from random import Random
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
-from loadtest.simulate.asks import Ask, Workload, chained, open_loop, poisson
-from policies.routing.events import Prompt
-
-_BLOCK: Final = 128
-_SMALL_BLOCK: Final = 32
+from loadtest.simulate.chats import Chats, draw, zipf_weights
+from loadtest.simulate.transcript import Transcript
+from loadtest.simulate.workload import Call, Session, Workload
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How much of it: requests, and how many a second."""
-
-    requests: int = 6_000
-    per_s: float = 10.0
-    seed: int = 1
+class Generator(Protocol):
+    def __call__(self, calls: int, random: Random) -> Workload: ...
 
 
-class _Zipf:
-    """Ranks 0 to `size` - 1, the first the most popular."""
+class _Prompts:
+    """Single calls of a fixed shape as a Poisson process."""
 
-    def __init__(self, size: int, exponent: float) -> None:
-        self._ranks = range(size)
-        self._cumulative = list(accumulate(1 / (rank + 1) ** exponent for rank in self._ranks))
+    def __init__(self, name: str, random: Random, *, per_s: float, block_tokens: int = 128) -> None:
+        self.sessions: list[Session] = []
+        self._name = name
+        self._random = random
+        self._per_s = per_s
+        self._block_tokens = block_tokens
+        self._now = 0.0
 
-    def draw(self, random: Random) -> int:
-        return random.choices(self._ranks, cum_weights=self._cumulative)[0]
+    def add(self, head: tuple[int, int], tail: tuple[int, int], completion: int, tenant: str | None) -> None:
+        """`head` and `tail`: seed and tokens of what the prompt is made of."""
+        self._now += self._random.expovariate(self._per_s)
+        text = Transcript(self._block_tokens)
+        text.append(*head)
+        text.append(*tail)
+        length = max(1, round(self._random.expovariate(1 / completion)))
+        self.sessions.append(Session(self._now, (Call(text.prompt, length),), tenant))
+
+    def done(self) -> Workload:
+        return Workload(self._name, self.sessions, self._block_tokens)
 
 
-def tool(shape: Shape, *, rotation_s: float = 0.0) -> Workload:
-    """150 tool and system prompts of some 3,500 tokens, 40 % with a document, 2.2 turns, 135 tokens out.
+def zipf(calls: int, random: Random, *, prefixes: int = 1000, exponent: float = 1.0) -> Workload:
+    """One of 1,000 prefixes of 2,048 tokens by Zipf's law, and 512 tokens of its own behind it; 150 out."""
+    made = _Prompts("zipf", random, per_s=20)
+    weights = zipf_weights(prefixes, exponent)
+    for number in range(calls):
+        made.add((draw(weights, random), 2048), (prefixes + number, 512), 150, None)
+    return made.done()
 
-    `rotation_s`: how often other prompts become the popular ones.
+
+def giant_tenant(calls: int, random: Random, *, share: float = 0.7, others: int = 200) -> Workload:
+    """One tenant sends 70 % of all calls, all with its one 4,096-token prefix; 200 others share the rest."""
+    made = _Prompts("giant", random, per_s=20)
+    for number in range(calls):
+        giant = random.random() < share
+        tenant = 0 if giant else 1 + random.randrange(others)
+        made.add((tenant, 4096 if giant else 1024), (1 + others + number, 256), 150, f"tenant-{tenant}")
+    return made.done()
+
+
+def no_reuse(calls: int, random: Random) -> Workload:
+    """No two prompts have a block in common: 2,048 tokens in, 150 out."""
+    made = _Prompts("no_reuse", random, per_s=20)
+    for number in range(calls):
+        made.add((2 * number, 1024), (2 * number + 1, 1024), 150, None)
+    return made.done()
+
+
+def all_the_same(calls: int, random: Random) -> Workload:
+    """One prompt of 2,048 tokens, asked again and again; 150 out."""
+    made = _Prompts("same", random, per_s=20)
+    for _ in range(calls):
+        made.add((0, 1024), (1, 1024), 150, None)
+    return made.done()
+
+
+def tool(calls: int, random: Random) -> Workload:
+    """Tool and agent traffic in the shape of Mooncake's tool-and-agent trace, which is hard to get.
+
+    Zipf(1.1) over 150 tool prompts of about 3,500 tokens, 40 % with one of 1,000 documents by Zipf's law,
+    2.2 turns on average; about 7,200 tokens in and 135 out.
     """
-    random = Random(shape.seed)
-    prompts, documents = _Zipf(150, 1.1), _Zipf(1_000, 1.0)
-    sizes = [round(random.uniform(1_500, 5_500) / _BLOCK) for _ in range(150)]
-    asks: list[Ask] = []
-    for number, at in enumerate(poisson(round(shape.requests / 2.2), shape.per_s / 2.2, random)):
-        turn = int(at / rotation_s) * 37 if rotation_s else 0
-        chosen = (prompts.draw(random) + turn) % 150
-        names: list[object] = [(1, chosen, index) for index in range(sizes[chosen])]
-        if random.random() < 0.4:
-            document = documents.draw(random)
-            names += [(2, document, index) for index in range(28)]
-        asks += _turns(number, at, names, random)
-    return open_loop("drift" if rotation_s else "tool", asks[: shape.requests], _BLOCK)
+    return Chats("tool").workload(calls, random)
 
 
-def drift(shape: Shape) -> Workload:
-    """`tool`, with other prompts popular every minute."""
-    return tool(shape, rotation_s=60.0)
+def drift(calls: int, random: Random) -> Workload:
+    """`tool`, but every 5 minutes another part of the tools and documents is the popular one."""
+    return Chats("drift", rotates_every_s=300).workload(calls, random)
 
 
-def chat(shape: Shape) -> Workload:
-    """Small prompts on a shared system prompt, many short conversations: 2,100 tokens in, 147 out."""
-    random = Random(shape.seed)
-    systems = _Zipf(12, 1.2)
-    asks: list[Ask] = []
-    for number, begin in enumerate(poisson(shape.requests // 3, shape.per_s / 3, random)):
-        at, system = begin, systems.draw(random)
-        names: list[object] = [(3, system, index) for index in range(12 + 3 * system)]
-        for turn in range(random.choice((1, 2, 3, 3, 6))):
-            names += [(4, number, turn, index) for index in range(max(1, round(random.expovariate(1 / 14))))]
-            asks.append(_ask(at, names, _output(random, 147), f"{number}", _SMALL_BLOCK))
-            at += random.uniform(4, 40)
-    return open_loop("chat", sorted(asks, key=lambda ask: ask.at)[: shape.requests], _SMALL_BLOCK)
+def gmi_like(calls: int, random: Random) -> Workload:
+    """Chats in the shape of LMBench's GMI trace: about 2,100 in, 150 out, 60 % known, 32-token blocks.
+
+    The trace itself states no licence; this has its means, not its content. Rates fit eight A10G replicas.
+    """
+    shape = Chats(
+        "gmi",
+        block_tokens=32,
+        tools=30,
+        tool_tokens=450,
+        document_share=0.1,
+        documents=400,
+        document_tokens=1500,
+        turns=2.0,
+        message_tokens=700,
+        answer_tokens=147,
+        sessions_per_s=1.5,
+        think_s=10,
+    )
+    return shape.workload(calls, random)
 
 
-def zipf(shape: Shape) -> Workload:
-    """2,000 prompts of 2,000 tokens, asked again and again by popularity."""
-    random = Random(shape.seed)
-    ranks = _Zipf(2_000, 1.0)
-    asks = []
-    for at in poisson(shape.requests, shape.per_s, random):
-        rank = ranks.draw(random)
-        asks.append(_ask(at, [(5, rank, index) for index in range(16)], _output(random, 150), None))
-    return open_loop("zipf", asks, _BLOCK)
-
-
-def giant_tenant(shape: Shape) -> Workload:
-    """Half of all requests are one tenant's, on one system prompt; the rest are a hundred others'."""
-    random = Random(shape.seed)
-    asks = []
-    for number, at in enumerate(poisson(shape.requests, shape.per_s, random)):
-        tenant = 0 if random.random() < 0.5 else random.randrange(1, 100)
-        names: list[object] = [(6, tenant, index) for index in range(20)]
-        names += [(7, number, index) for index in range(8)]
-        asks.append(_ask(at, names, _output(random, 150), f"tenant {tenant}"))
-    return open_loop("giant_tenant", asks, _BLOCK)
-
-
-def no_reuse(shape: Shape) -> Workload:
-    """Every prompt is new: 250 to 8,000 tokens."""
-    random = Random(shape.seed)
-    asks = []
-    for number, at in enumerate(poisson(shape.requests, shape.per_s, random)):
-        names: list[object] = [(8, number, index) for index in range(round(2 ** random.uniform(1, 6)))]
-        asks.append(_ask(at, names, _output(random, 200), None))
-    return open_loop("no_reuse", asks, _BLOCK)
-
-
-def all_same(shape: Shape) -> Workload:
-    """One prompt for everyone."""
-    random = Random(shape.seed)
-    names: list[object] = [(9, index) for index in range(24)]
-    asks = [
-        _ask(at, names, _output(random, 200), None) for at in poisson(shape.requests, shape.per_s, random)
-    ]
-    return open_loop("all_same", asks, _BLOCK)
-
-
-def _turns(number: int, at: float, names: list[object], random: Random) -> list[Ask]:
-    asks = []
-    for turn in range(random.choice((1, 1, 2, 2, 5))):
-        names = [*names, *((10, number, turn, index) for index in range(random.randrange(2, 20)))]
-        asks.append(_ask(at, names, _output(random, 135), f"{number}"))
-        at += random.uniform(5, 30)
-    return asks
-
-
-def _ask(at: float, names: list[object], output_tokens: int, session: str | None, block: int = _BLOCK) -> Ask:
-    blocks = chained(names)
-    return Ask(at, Prompt(blocks, len(blocks) * block + block // 2, block), output_tokens, session)
-
-
-def _output(random: Random, mean: float) -> int:
-    return max(1, min(2_000, round(random.expovariate(1 / mean))))
-
-
-GENERATORS: Final[Mapping[str, Callable[[Shape], Workload]]] = MappingProxyType(
+GENERATORS: Final[Mapping[str, Generator]] = MappingProxyType(
     {
         "tool": tool,
         "drift": drift,
-        "chat": chat,
+        "gmi": gmi_like,
         "zipf": zipf,
-        "giant_tenant": giant_tenant,
+        "giant": giant_tenant,
         "no_reuse": no_reuse,
-        "all_same": all_same,
+        "same": all_the_same,
     }
 )
-"""By name, as `turnout simulate --generator` takes them."""
+"""Name to generator."""

@@ -1,256 +1,215 @@
-"""A virtual replica: the simulated engines' scheduler, run from step to step without waiting.
+"""A virtual replica: the engines' own scheduler and cache, stepped by a timeline instead of by a clock.
 
-While all that runs decodes and nobody waits, every step is like the one before but for a longer context, so a
-whole stretch of them is one event; whoever comes in between cuts it at the end of the step under way.
+The rule: what is done at once may differ in nothing from what would be done step by step. A run of equal
+decode steps is one event; an arrival cuts it at the end of the step under way, when an engine would see it.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
-from collections.abc import Sequence as Many
-from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
+from loadtest.engine.host_tier import HostTier
 from loadtest.engine.kv_cache import KvCache
-from loadtest.engine.latency import PROFILES, LatencyModel
-from loadtest.engine.sampling import SamplingParams
-from loadtest.engine.scheduler import Scheduler, SchedulerLimits, Step
-from loadtest.engine.sequence import Sequence
-from loadtest.simulate.asks import Ask
+from loadtest.engine.latency import StepLoad
+from loadtest.engine.scheduler import Scheduler
+from loadtest.engine.step import Step
+from loadtest.simulate.hardware import Hardware
+from loadtest.simulate.sequence import VirtualSequence
+from loadtest.simulate.timeline import Timeline
 
-_RESTORED_SHARE = 0.045
-"""What a block restored from host memory costs, in prefills of it (LMCache's published figures)."""
-_OWN = 1 << 61
-"""Hashes from here on belong to answers that nobody else has."""
+Heard = Callable[[VirtualSequence], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """One kind of replica; tokens, seconds."""
+class Load(NamedTuple):
+    """What the replica says of itself when scraped, as of the end of its last step."""
 
-    latency: LatencyModel
-    kv_tokens: int
-    step_tokens: int = 8192
-    host_tokens: int = 0
-    """A tier of host memory behind the cache (LMCache, HiCache); 0: none."""
-    most_running: int = 256
+    running_requests: float
+    waiting_requests: float
+    kv_usage_ratio: float
+    kv_capacity_tokens: float
 
 
-HARDWARE = {
-    "8b-h100": Hardware(PROFILES["8b-h100"], kv_tokens=420_000),
-    "70b-4xh100": Hardware(PROFILES["70b-4xh100"], kv_tokens=421_000),
-    "8b-a10g": Hardware(PROFILES["8b-a10g"], kv_tokens=36_000, step_tokens=2048),
-}
+class _Run(NamedTuple):
+    """Equal steps in a row, under way."""
 
-
-class VirtualSequence(Sequence):
-    """A sequence of which only lengths and hashes are known."""
-
-    __slots__ = ("ask", "ticket")
-
-    tokens: range  # type: ignore[assignment]
-
-    def __init__(self, ask: Ask, ticket: int, arrived_s: float) -> None:
-        super().__init__((), SamplingParams(max_tokens=max(1, ask.output_tokens)), 0, arrived_s)
-        self.ask = ask
-        self.ticket = ticket
-        self.prompt_tokens = max(1, ask.prompt.tokens)
-        self.tokens = range(self.prompt_tokens)
-        self.hashes = list((ask.answer or ask.prompt).blocks)
-
-    def hash_blocks(self, block_size: int, count: int) -> None:  # noqa: ARG002
-        for index in range(len(self.hashes), count):
-            self.hashes.append(_OWN + (self.ticket << 20) + index)
-
-    def sample(self, now: float) -> int:
-        self.grow(1, now)
-        return 0
-
-    def grow(self, count: int, now: float) -> None:
-        """So many tokens more, the last of them now."""
-        self.tokens = range(len(self.tokens) + count)
-        self.last_token_s = now
-        if self.first_token_s is None:
-            self.first_token_s = now
-        if self.output_tokens >= self.params.max_tokens:
-            self.finish_reason = "length"
-
-
-class _Stretch:
-    """Steps under way: one of any kind, or many of nothing but decodes."""
-
-    __slots__ = ("base_s", "began", "count", "ends", "growth_s", "step")
-
-    def __init__(self, began: float, step: Step, count: int, base_s: float, growth_s: float) -> None:
-        self.began = began
-        self.step = step
-        self.count = count
-        self.base_s = base_s
-        self.growth_s = growth_s
-        self.ends = began + self.lasts(count)
-
-    def lasts(self, count: int) -> float:
-        """Seconds of the first `count` steps: each takes `growth_s` longer than the one before."""
-        return count * self.base_s + self.growth_s * count * (count - 1) / 2
-
-    def cut(self, now: float) -> None:
-        """End with the step that is under way at `now`."""
-        elapsed = now - self.began
-        if self.count == 1 or elapsed >= self.lasts(self.count - 1):
-            return
-        a, b = self.growth_s / 2, self.base_s - self.growth_s / 2
-        count = elapsed / b if a <= 0 else (sqrt(b * b + 4 * a * elapsed) - b) / (2 * a)
-        self.count = min(self.count, max(1, ceil(count - 1e-9)))
-        self.ends = self.began + self.lasts(self.count)
+    step: Step[VirtualSequence]
+    began_s: float
+    steps: int
+    slowdown: float
 
 
 class VirtualReplica:
-    """One replica. `first` and `done` are told as it happens; `slowdown` multiplies every step."""
+    """One engine. `on_first` and `on_end` are told of first tokens and of requests that are complete."""
 
     def __init__(
         self,
-        name: str,
+        id_: str,
         hardware: Hardware,
         block_tokens: int,
-        slowdown: float = 1.0,
+        timeline: Timeline,
         *,
-        first: Callable[["VirtualReplica", VirtualSequence, float], None],
-        done: Callable[["VirtualReplica", VirtualSequence, float], None],
+        fast_forward: bool = True,
     ) -> None:
-        self.name = name
+        self.id = id_
         self.hardware = hardware
-        self.slowdown = slowdown
         self.block_tokens = block_tokens
-        self._first = first
-        self._done = done
-        self._host: OrderedDict[int, None] = OrderedDict()
-        self._host_blocks = hardware.host_tokens // block_tokens
-        self._loaded = 0
-        self._stretch: _Stretch | None = None
+        self._slowdown = 1.0
+        self.on_first: Heard = _ignore
+        self.on_end: Heard = _ignore
         self.busy_s = 0.0
-        self._start()
+        self._timeline = timeline
+        self._fast_forward = fast_forward
+        self._run: _Run | None = None
+        self._turn = 0
+        self._begins = False
+        self.scheduler = self._empty()
+
+    def _empty(self) -> Scheduler[VirtualSequence]:
+        hardware, size = self.hardware, self.block_tokens
+        tier = HostTier(hardware.host_tokens // size) if hardware.host_tokens else None
+        return Scheduler(hardware.limits, KvCache(hardware.kv_tokens // size, size), tier)
+
+    def submit(self, sequence: VirtualSequence) -> None:
+        """Queue it. Raises ValueError if it could not be held even alone."""
+        self.scheduler.add(sequence)
+        if self._run is None:
+            self._begin_soon()
+        elif self._run.steps > 1:
+            self._cut(self._run)
+
+    def end(self, sequence: VirtualSequence) -> None:
+        """Its client has left: what it holds is free at once."""
+        if self._run is not None and self._run.steps > 1:
+            self._catch_up(self._run)
+        self.scheduler.end(sequence, "abort")
+
+    def slow_down(self, factor: float) -> None:
+        """Every step takes `factor` times its time, from the next one on."""
+        if self._run is not None and self._run.steps > 1:
+            self._cut(self._run)
+        self._slowdown = factor
+
+    def lose_cache(self) -> None:
+        """Flush what is cached, host memory included; requests go on."""
+        self.scheduler.cache.lose()
 
     def restart(self) -> list[VirtualSequence]:
-        """Empty caches, nothing running; what was there is lost and handed back."""
-        lost = [_virtual(one) for one in (*self.scheduler.running, *self.scheduler.waiting)]
-        self._start()
+        """Lose everything; the requests that die with it."""
+        lost = self.scheduler.running + self.scheduler.waiting
+        listeners = [one for one in self.scheduler.cache.listeners if not isinstance(one, HostTier)]
+        self.scheduler.cache.lose()
+        self.scheduler = self._empty()
+        self.scheduler.cache.listeners += listeners
+        self._run = None
+        self._turn += 1
         return lost
 
-    def _start(self) -> None:
-        self.cache = KvCache(self.hardware.kv_tokens // self.block_tokens, self.block_tokens)
-        limits = SchedulerLimits(self.hardware.most_running, self.hardware.step_tokens)
-        self.scheduler = Scheduler(limits, self.cache, self if self._host_blocks else None)
-        self._host.clear()
-        self._stretch = None
-        self._loaded = 0
+    def load(self) -> Load:
+        scheduler, cache = self.scheduler, self.scheduler.cache
+        usage = 1 - cache.free / cache.num_blocks
+        running, waiting = len(scheduler.running), len(scheduler.waiting)
+        return Load(running, waiting, usage, self.hardware.kv_tokens)
 
-    def flush(self) -> None:
-        """The cache is lost, what runs goes on."""
-        self.cache.forget_idle()
-        self._host.clear()
+    # ---- what only an oracle can see ----
 
     @property
-    def wakes_at(self) -> float:
-        """When the next stretch of steps ends; infinity when there is none."""
-        return inf if self._stretch is None else self._stretch.ends
+    def slowdown(self) -> float:
+        return self._slowdown
 
-    @property
-    def kv_usage_ratio(self) -> float:
-        return 1 - self.cache.free / self.cache.num_blocks
+    def known(self, hashes: Sequence[int], tokens: int) -> tuple[int, int]:
+        """Tokens of a prompt that it would not compute, and how many of those it would copy in."""
+        size = self.block_tokens
+        hashes = hashes[: (tokens - 1) // size]
+        found = len(self.scheduler.cache.find(hashes))
+        tier = self.scheduler.tier
+        loaded = 0 if tier is None else tier.find(hashes[found:])
+        return (found + loaded) * size, loaded * size
 
-    def add(self, sequence: VirtualSequence, now: float) -> None:
-        """A request comes in. Raises ValueError if it could never fit."""
-        self.scheduler.add(sequence)
-        if self._stretch is None:
-            self._begin(now)
-        else:
-            self._stretch.cut(now)
+    def step_left_s(self) -> float:
+        """Until the end of the step under way."""
+        run = self._run
+        if run is None:
+            return 0.0
+        return max(0.0, self._end_of(run, self._step_under_way(run)) - self._timeline.now)
 
-    def wake(self) -> None:
-        """The stretch under way has ended."""
-        stretch, self._stretch = self._stretch, None
-        assert stretch is not None
-        self.busy_s += stretch.ends - stretch.began
-        if stretch.count > 1:
-            self._apply_decodes(stretch)
-        else:
-            self._apply(stretch.step, stretch.ends)
-        self._begin(stretch.ends)
+    def unfinished_prefills(self) -> list[tuple[VirtualSequence, int]]:
+        """Who will still have prompt left after the step under way, and how much will be computed by then."""
+        under_way = dict(self._run.step.chunks) if self._run is not None else {}
+        scheduler = self.scheduler
+        after = [(one, one.computed + under_way.get(one, 0)) for one in scheduler.running]
+        left = [(one, computed) for one, computed in after if computed < one.prompt_tokens]
+        return left + [(one, 0) for one in scheduler.waiting]
 
-    # ---- inside ----
+    def decode_load(self) -> StepLoad:
+        """Of a step in which everybody who is in the batch decodes."""
+        running = self.scheduler.running
+        return StepLoad(0, 0, len(running), sum([one.length for one in running]))
 
-    def _begin(self, now: float) -> None:
+    # ---- steps ----
+
+    def _begin_soon(self) -> None:
+        """On the next turn, so that requests of one instant share their first step."""
+        if not self._begins:
+            self._begins = True
+            self._timeline.at(self._timeline.now, self._begin_if_idle)
+
+    def _begin_if_idle(self) -> None:
+        self._begins = False
+        if self._run is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        now = self._timeline.now
         step = self.scheduler.schedule(now)
         if step is None:
+            self._run = None
             return
-        latency, load = self.hardware.latency, step.load
-        loaded = self.scheduler.counters.loaded_tokens
-        restoring_s = (loaded - self._loaded) * latency.prefill_token_s * _RESTORED_SHARE
-        self._loaded = loaded
-        base_s = (latency.step_s(load) + restoring_s) * self.slowdown
-        growth_s = latency.context_token_s * load.decodes * self.slowdown
-        count = 1
-        if load.decodes == len(step.chunks) and not self.scheduler.waiting and not restoring_s:
-            count = self._alike(step)
-        self._stretch = _Stretch(now, step, count, base_s, growth_s)
+        steps = self.scheduler.repeatable(step) if self._fast_forward else 1
+        self._wait_for(_Run(step, now, steps, self._slowdown))
 
-    def _alike(self, step: Step) -> int:
-        """How many steps of pure decoding follow each other: until one ends, or blocks might run out."""
-        size = self.block_tokens
-        count = min(s.params.max_tokens - s.output_tokens for s, _ in step.chunks)
-        if count <= 1:
-            return 1
-        wanted = sum(-(-(len(s.tokens) + count) // size) - len(s.blocks) for s, _ in step.chunks)
-        if wanted > self.cache.free:
-            room = self.cache.free // len(step.chunks) * size
-            return max(1, min(count, room))
-        return count
+    def _wait_for(self, run: _Run) -> None:
+        self._run = run
+        self._turn += 1
+        self._timeline.at(self._end_of(run, run.steps), self._finish, self._turn)
 
-    def _apply(self, step: Step, now: float) -> None:
-        fresh = [s for s, _ in step.chunks if s.first_token_s is None]
-        sampled = self.scheduler.complete(step, now)
-        for sequence in fresh:
-            if sequence.first_token_s is not None:
-                self._first(self, _virtual(sequence), now)
+    def _end_of(self, run: _Run, steps: int) -> float:
+        return run.began_s + self.hardware.latency.run_s(run.step.load, steps) * run.slowdown
+
+    def _step_under_way(self, run: _Run) -> int:
+        elapsed_s = (self._timeline.now - run.began_s) / run.slowdown
+        return min(run.steps, self.hardware.latency.steps_in(run.step.load, elapsed_s))
+
+    def _cut(self, run: _Run) -> None:
+        """End the run with the step that is under way now."""
+        steps = self._step_under_way(run)
+        if steps < run.steps:
+            self._wait_for(run._replace(steps=steps))
+
+    def _catch_up(self, run: _Run) -> None:
+        """Apply the steps that are over, and be in the one under way."""
+        past = self._step_under_way(run) - 1
+        if past:
+            began_s, load = self._end_of(run, past), run.step.load
+            self.busy_s += began_s - run.began_s
+            self.scheduler.complete(run.step, began_s, past)
+            grown = replace(load, context_tokens=load.context_tokens + past * load.decodes)
+            run = run._replace(step=replace(run.step, load=grown), began_s=began_s)
+        self._wait_for(run._replace(steps=1))
+
+    def _finish(self, turn: int) -> None:
+        run = self._run
+        if run is None or turn != self._turn:
+            return
+        now = self._timeline.now
+        self.busy_s += now - run.began_s
+        sampled = self.scheduler.complete(run.step, now, run.steps)
+        self._begin()
         for sequence, _ in sampled:
-            if sequence.ended:
-                self._ended(_virtual(sequence), now)
-
-    def _apply_decodes(self, stretch: _Stretch) -> None:
-        """All steps but the last in one go; the last by the scheduler, which ends what ends."""
-        scheduler, more = self.scheduler, stretch.count - 1
-        for sequence, _ in stretch.step.chunks:
-            virtual = _virtual(sequence)
-            virtual.grow(more, stretch.ends)
-            virtual.computed += more
-            grown = scheduler.grow(virtual, len(virtual.tokens))
-            assert grown, "a stretch is never longer than there is room for"
-        scheduler.counters.steps += more
-        scheduler.counters.generation_tokens += more * len(stretch.step.chunks)
-        self._apply(stretch.step, stretch.ends)
-
-    def _ended(self, sequence: VirtualSequence, now: float) -> None:
-        if self._host_blocks:
-            self._keep_in_host(sequence.ask.prompt.blocks)
-        self._done(self, sequence, now)
-
-    def loaded(self, sequence: Sequence, known: int) -> int:
-        """Host memory as the scheduler's connector."""
-        blocks = _virtual(sequence).ask.prompt.blocks[known // self.block_tokens :]
-        tokens = 0
-        for block in blocks:
-            if block not in self._host or known + tokens + self.block_tokens >= sequence.prompt_tokens:
-                break
-            tokens += self.block_tokens
-        return tokens
-
-    def _keep_in_host(self, blocks: Many[int]) -> None:
-        for block in reversed(blocks):
-            self._host[block] = None
-            self._host.move_to_end(block)
-        while len(self._host) > self._host_blocks:
-            self._host.popitem(last=False)
+            if sequence.first_token_s == now:
+                self.on_first(sequence)
+            if sequence.finish_reason is not None:
+                self.on_end(sequence)
 
 
-def _virtual(sequence: Sequence) -> VirtualSequence:
-    assert isinstance(sequence, VirtualSequence)
-    return sequence
+def _ignore(_sequence: VirtualSequence) -> None:
+    """Until somebody listens."""

@@ -1,244 +1,161 @@
-"""`turnout bench-routing`: the goals of routing, goal by goal, as tables."""
+"""`turnout bench-routing`: routing beside its peers under virtual time, goal by goal."""
 
 import os
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from multiprocessing import Pool
+from collections.abc import Collection
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
+import msgspec
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtest.peers import PEERS
-from loadtest.simulate.figures import Figures
-from loadtest.simulate.fleet import Incident
-from loadtest.simulate.suite import LOADS, OURS, SIX, Cell, Outcome, missing, pooled_hit, run, workload_of
+from loadtest.simulate.contestants import ORACLE, contestants
+from loadtest.simulate.goals import GOALS
+from loadtest.simulate.json_lines import TraceError
+from loadtest.simulate.pool import Bench, Pool
+from loadtest.simulate.report import TABLE_WIDTH
+from loadtest.simulate.scenarios import SCENARIOS, Library
+from loadtest.simulate.section import Asking, Field, Section
 
-BEST_PEERS = ("preble", "lmetric_sized", "smg_cache_aware", "llm_d_affinity", "llm_d_default", "mooncake",
-              "aibrix", "dynamo", "vllm_router_cache_aware", "prefix_hash", "least_requests")  # fmt: skip
-_GOODPUT = 0.9
-_STEPS = 6
-
-Bench = Callable[["Runner"], None]
-Variants = Mapping[str, Mapping[str, object]]
-"""Changes to a load's setting, by what to call them."""
+_QUICK_CALLS = 2_500
+_STEPS = 7
+_QUICK_STEPS = 5
 
 
-class Runner:
-    """Runs cells on all cores and prints tables; what needs an absent recording is left out."""
+class Options(TypedDict):
+    """The command's options, as click hands them over."""
 
-    def __init__(self, console: Console, traces: Path | None, seeds: int, peers: Sequence[str]) -> None:
-        self.console = console
-        self.traces = traces
-        self.seeds = range(1, seeds + 1)
-        self.peers = peers
-
-    def loads(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if name not in missing(names, self.traces)]
-
-    def run(self, cells: Iterable[Cell]) -> list[Outcome]:
-        asked = [replace(cell, traces=self.traces) for cell in cells]
-        with Pool(os.cpu_count()) as pool, Progress(console=self.console, transient=True) as progress:
-            task = progress.add_task("simulating", total=len(asked))
-            outcomes = []
-            for outcome in pool.imap(run, asked):
-                outcomes.append(outcome)
-                progress.advance(task)
-        return outcomes
-
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        table = Table(title=title, title_justify="left", header_style="dim")
-        for place, column in enumerate(columns):
-            table.add_column(column, justify="left" if place == 0 else "right")
-        for row in rows:
-            table.add_row(*row)
-        self.console.print(table)
-
-
-def misses(runner: Runner) -> None:
-    """Share of requests that break the promise, on six workloads; ours beside the best single peer."""
-    loads = runner.loads(SIX)
-    policies = (OURS, *runner.peers)
-    missed: dict[tuple[str, str], list[float]] = {}
-    for outcome in runner.run(
-        Cell(label="", load=load, policy=policy, seed=seed)
-        for policy in policies
-        for load in loads
-        for seed in runner.seeds
-    ):
-        key = outcome.cell.policy, outcome.cell.load
-        missed.setdefault(key, []).append(100 * (1 - outcome.figures.goodput))
-    means = {policy: _mean(_mean(missed[policy, load]) for load in loads) for policy in policies}
-    best = min(runner.peers, key=means.__getitem__)
-    rows = [
-        [policy, f"{means[policy]:.2f}", *(f"{_mean(missed[policy, load]):.1f}" for load in loads)]
-        for policy in sorted(policies, key=means.__getitem__)
-    ]
-    ratio = f"{means[OURS] / means[best]:.2f}x the best single peer ({best})"
-    runner.table(f"G1  promises broken, %: ours {ratio}", ("policy", "mean", *loads), rows)
-
-
-def capacity(runner: Runner) -> None:
-    """The highest rate at which 90 % of requests keep the promise, by bisection; times the load's rate."""
-    loads = runner.loads((*SIX, "tool8"))
-    policies = (OURS, *runner.peers)
-    low = {(policy, load): 0.25 for policy in policies for load in loads}
-    high = dict.fromkeys(low, 2.5)
-    for _ in range(_STEPS):
-        tried = {key: (low[key] * high[key]) ** 0.5 for key in low}
-        for outcome in runner.run(
-            Cell(label="", load=load, policy=policy, rate=LOADS[load].rate * tried[policy, load])
-            for policy, load in low
-        ):
-            key = outcome.cell.policy, outcome.cell.load
-            (low if outcome.figures.goodput >= _GOODPUT else high)[key] = tried[key]
-    rows = [[policy, *(f"{low[policy, load]:.2f}" for load in loads)] for policy in policies]
-    for row, policy in zip(rows[1:], runner.peers, strict=True):
-        row.append(
-            f"{statistics.geometric_mean([low[OURS, load] / low[policy, load] for load in loads]):.2f}x"
-        )
-    rows[0].append("")
-    best = [max(low[policy, load] for policy in runner.peers) for load in loads]
-    of_best = (f"{low[OURS, load] / peer:.2f}x" for load, peer in zip(loads, best, strict=True))
-    rows.append(["ours / best peer", *of_best, ""])
-    title = "G2, G3  capacity at 90 % of promises kept, in loads (0.25 to 2.5)"
-    runner.table(title, ("policy", *loads, "ours / it"), rows)
-
-
-def workers(runner: Runner) -> None:
-    """Several router processes that tell each other late, or lose some of it, or all."""
-    variants: Variants = {
-        "one process": {},
-        "4, 5 ms": {"workers": 4},
-        "4, 20 ms": {"workers": 4, "gossip_s": 0.02},
-        "4, 5 ms, 1 % lost, one killed": {"workers": 4, "gossip_loss": 0.01, "killed_worker_at": 100.0},
-        "4, told nothing": {"workers": 4, "gossip_s": None},
-    }
-    _variants(runner, "G4  goodput with several workers, %", variants, ("conv8", "synth8", "agent8"))
-
-
-def metrics_age(runner: Runner) -> None:
-    """Scrapes that are late or absent."""
-    variants: Variants = {
-        "50 ms": {"scrape_s": 0.05},
-        "1 s": {},
-        "10 s": {"scrape_s": 10.0},
-        "30 s": {"scrape_s": 30.0},
-        "never": {"scrape_s": None},
-        "no cached tokens told": {"reports_cached": False},
-    }
-    _variants(runner, "G6  goodput by age of the engines' metrics, %", variants, SIX)
-
-
-def incidents(runner: Runner) -> None:
-    """Restarts, silent flushes, a replica that becomes slow; four more that join under overload."""
-    twelve = tuple(1.0 for _ in range(12))
-    joined = tuple(Incident(150.0, "join", index) for index in range(8, 12))
-    variants: Variants = {
-        "nothing": {},
-        "cold restart of 1 in 8": {"incidents": (Incident(150.0, "restart", 3),)},
-        "silent flush of 1 in 8": {"incidents": (Incident(150.0, "silent_flush", 3),)},
-        "1 in 8 becomes 4x slower": {"incidents": (Incident(150.0, "slow", 3, 4.0),)},
-        "8 to 12": {"slowdowns": twelve, "incidents": joined},
-    }
-    _variants(runner, "G7  goodput with incidents at 150 s, %", variants, ("conv8", "synth8", "tool8"))
-
-
-def pooled(runner: Runner) -> None:
-    """Hits beside one cache of the whole fleet's size."""
-    loads = runner.loads(("conv8", "synth8", "tool8", "drift8"))
-    rows = []
-    for outcome in runner.run(Cell(label="", load=load, policy=OURS) for load in loads):
-        load = LOADS[outcome.cell.load]
-        workload = workload_of(outcome.cell.load, load.rate, 1, runner.traces)
-        bound = pooled_hit(workload, load.hardware, len(load.slowdowns))
-        hit = outcome.figures.hit
-        rows.append([outcome.cell.load, f"{hit:.3f}", f"{bound:.3f}", f"{hit / bound:.2f}x"])
-    runner.table("G5  prompt tokens found in caches", ("load", "ours", "pooled LRU", "ratio"), rows)
-
-
-def overload(runner: Runner) -> None:
-    """A tenth more than the loads, which are at the best peers' limits already."""
-    loads = runner.loads((*SIX, "tool8"))
-    policies = (OURS, *runner.peers)
-    outcomes = runner.run(
-        Cell(label="", load=load, policy=p, rate=1.1 * LOADS[load].rate) for p in policies for load in loads
-    )
-    good = {(o.cell.policy, o.cell.load): 100 * o.figures.goodput for o in outcomes}
-    rows = [[p, *(f"{good[p, load]:.1f}" for load in loads)] for p in policies]
-    runner.table("G8  goodput at 1.1 times the load, %", ("policy", *loads), rows)
-
-
-def _variants(runner: Runner, title: str, variants: Variants, names: Sequence[str]) -> None:
-    loads = runner.loads(names)
-    found: dict[tuple[str, str], list[Figures]] = {}
-    for outcome in runner.run(
-        Cell(label=label, load=load, policy=OURS, seed=seed, setting=setting)
-        for label, setting in variants.items()
-        for load in loads
-        for seed in runner.seeds
-    ):
-        found.setdefault((outcome.cell.label, outcome.cell.load), []).append(outcome.figures)
-    runner.table(
-        title, ("", *loads), ([label, *(_shown(found[label, load]) for load in loads)] for label in variants)
-    )
-
-
-def _shown(runs: Sequence[Figures]) -> str:
-    return f"{100 * _mean(run.goodput for run in runs):.1f} (hit {_mean(run.hit for run in runs):.2f})"
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
-
-
-GOALS: Mapping[str, Bench] = {
-    "G1": misses,
-    "G2": capacity,
-    "G4": workers,
-    "G5": pooled,
-    "G6": metrics_age,
-    "G7": incidents,
-    "G8": overload,
-}
+    traces: Path | None
+    goals: str
+    subject: str
+    policies: str
+    table: str
+    scenarios: str
+    seeds: int | None
+    quick: bool
+    processes: int
+    json_path: Path | None
 
 
 @click.command("bench-routing")
 @click.option(
-    "--goals", default="G1,G4,G5,G6,G7,G8", show_default=True, help=f"Which, of {', '.join(GOALS)}."
-)
-@click.option(
     "--traces",
-    type=click.Path(path_type=Path),
     envvar="TURNOUT_TRACES",
-    help="Folder of the recordings; also from TURNOUT_TRACES.",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of traces; what is not in it is left out and named. Default: $TURNOUT_TRACES.",
 )
-@click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True)
-@click.option("--peers", default=",".join(BEST_PEERS), help="Which, comma-separated; `all` for every one.")
-def bench_routing(goals: str, traces: Path | None, seeds: int, peers: str) -> None:
-    """The default policy beside other routers' rules, under virtual time: the goals of routing as tables.
+@click.option("--goals", default=",".join(GOALS), show_default=True, help="Which, comma-separated.")
+@click.option("--subject", default="expected_latency", show_default=True, help="Whose goals they are.")
+@click.option("--policies", default="", help="Its peers, comma-separated; default: all there are.")
+@click.option("--table", default="", help="MODULE:NAME of more policies; see `contestants`.")
+@click.option("--scenarios", default=",".join(SCENARIOS), show_default=True, help="Which, comma-separated.")
+@click.option("--seeds", type=click.IntRange(1), help="Runs of each fixed load; default 3, with --quick 1.")
+@click.option("--quick", is_flag=True, help=f"{_QUICK_CALLS:,} calls a workload: to see that it works.")
+@click.option("--processes", type=click.IntRange(1), default=os.cpu_count() or 1, help="Default: one a core.")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write tables here."
+)
+def bench_routing(**options: Unpack[Options]) -> None:
+    """Routing policies beside each other under virtual time: the goals of routing, as tables.
 
-    Without the recordings only made traffic is simulated. They are in the repositories kvcache-ai/Mooncake
-    (FAST25-release/traces) and LMCache/lmcache-agent-trace.
+    Generated workloads need nothing. For the others get Mooncake's FAST'25 traces (conversation_trace.jsonl,
+    synthetic_trace.jsonl: github.com/kvcache-ai/Mooncake) and the agent sessions (miniswe:
+    github.com/LMCache/lmcache-agent-trace) into one folder, compressed or not.
 
     \b
     Example:
-      turnout bench-routing --traces ~/traces --goals G1,G4 --seeds 3
+      turnout bench-routing --traces traces/ --goals G1,G5
     """
-    wanted = [name.strip() for name in goals.split(",") if name.strip()]
-    if unknown := [name for name in wanted if name not in GOALS]:
-        raise click.UsageError(f"unknown goal {unknown[0]!r}; there are {', '.join(GOALS)}")
-    chosen = list(PEERS) if peers == "all" else [name.strip() for name in peers.split(",") if name.strip()]
-    if strange := [name for name in chosen if name not in PEERS]:
-        raise click.UsageError(f"unknown peer {strange[0]!r}; there are {', '.join(PEERS)}")
+    bench = Bench(options["traces"], _QUICK_CALLS if options["quick"] else None, options["table"])
+    try:
+        field = _field(options, bench)
+        goals = {name: GOALS[name] for name in _listed(options["goals"], GOALS, "--goals")}
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     console = Console()
     if not console.is_terminal:
-        console.width = 160
-    for name, file in missing(list(LOADS), traces).items():
-        console.print(f"left out: {name}, for want of {file}; see --help", style="yellow")
-    runner = Runner(console, traces, seeds, chosen)
-    for name in wanted:
-        GOALS[name](runner)
+        console.width = TABLE_WIDTH
+    _say_what_is_missing(console, options, bench)
+    sections: list[Section] = []
+    try:
+        with Pool(bench, options["processes"]) as pool:
+            for name, goal in goals.items():
+                sections.append(_asked(console, pool, name, goal(field)))
+                _print(console, sections[-1])
+    except TraceError as error:
+        raise click.ClickException(str(error)) from error
+    if options["json_path"]:
+        document = msgspec.json.encode({"subject": field.subject, "seeds": field.seeds, "sections": sections})
+        options["json_path"].write_bytes(msgspec.json.format(document, indent=1) + b"\n")
+
+
+def _field(options: Options, bench: Bench) -> Field:
+    """Raises ValueError."""
+    try:
+        known = contestants(bench.table)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--table {bench.table}: {error}") from error
+    subject = options["subject"]
+    _listed(subject, known, "--subject")
+    peers = [name for name, one in known.items() if one.is_peer and name != subject]
+    library = Library(bench.traces)
+    wanted = _listed(options["scenarios"], SCENARIOS, "--scenarios")
+    there = [name for name in wanted if library.missing(SCENARIOS[name].source) is None]
+    if not there:
+        raise ValueError("none of these scenarios has its trace; --help says where to get them")
+    quick = options["quick"]
+    return Field(
+        subject,
+        _listed(options["policies"], known, "--policies") if options["policies"] else peers,
+        ORACLE,
+        there,
+        tuple(range(options["seeds"] or (1 if quick else 3))),
+        _QUICK_STEPS if quick else _STEPS,
+    )
+
+
+def _listed(text: str, known: Collection[str], option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option}: there is no {name!r}; there are {', '.join(known)}")
+    return names
+
+
+def _say_what_is_missing(console: Console, options: Options, bench: Bench) -> None:
+    library = Library(bench.traces)
+    for name in _listed(options["scenarios"], SCENARIOS, "--scenarios"):
+        file = library.missing(SCENARIOS[name].source)
+        if file is not None:
+            console.print(f"left out: {name}, for want of {file} (--help says where to get it)")
+
+
+def _asked(console: Console, pool: Pool, name: str, goal: Asking) -> Section:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, refresh_per_second=1, transient=True) as progress:
+        task = progress.add_task(name, total=0)
+        try:
+            jobs = next(goal)
+            while True:
+                progress.update(task, total=(progress.tasks[0].total or 0) + len(jobs))
+                jobs = goal.send(pool.answers(jobs, lambda: progress.advance(task)))
+        except StopIteration as ended:
+            section: Section = ended.value
+            return section
+
+
+def _print(console: Console, section: Section) -> None:
+    table = Table(title=section.title, title_justify="left")
+    for number, heading in enumerate(section.headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in section.rows:
+        table.add_row(*row)
+    console.print(table)
+    for verdict in section.verdicts:
+        word = {True: "holds", False: "does not hold", None: "not measured"}[verdict.holds]
+        console.print(
+            f"  {verdict.what}: {verdict.measured}, wanted {verdict.wanted}: {word}", highlight=False
+        )
+    console.print()

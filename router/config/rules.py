@@ -6,10 +6,10 @@ Rules also run when some values were unusable: an empty value stands for those, 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import ip_address
 
+from policies.routing import POLICIES
 from router.config import checks
 from router.config.fleet import DiscoverConfig, ReplicaConfig, VersionConfig
 from router.config.kv_events import kv_events_mistakes
-from policies.routing import POLICIES
 from router.config.model import Config
 from router.config.option import default, options
 from router.config.scalars import nearest

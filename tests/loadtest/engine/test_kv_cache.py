@@ -135,3 +135,25 @@ def test_events_tell_exactly_what_can_be_found(moves: list[tuple[int, int, bool]
     for blocks in held:
         cache.release(blocks)
     assert cache.free == cache.num_blocks
+
+
+def test_losing_content_leaves_holders_alone() -> None:
+    """Held blocks stay held, nobody finds them, and every listener is told."""
+    cache = KvCache(4, 2)
+    told: list[str] = []
+
+    class Ear:
+        def stored(self, hashes: Sequence[int], parent: int | None, token_ids: Sequence[int]) -> None: ...
+        def removed(self, hashes: Sequence[int]) -> None: ...
+        def cleared(self) -> None:
+            told.append("cleared")
+
+    cache.listeners.append(Ear())
+    held = cache.take(2)
+    assert held is not None
+    cache.publish(held, [1, 2], None, [])
+    assert cache.clear() is False and cache.find([1, 2]) == held
+    cache.lose()
+    assert cache.find([1, 2]) == [] and cache.free == 2 and told == ["cleared"]
+    cache.release(held)
+    assert cache.free == 4

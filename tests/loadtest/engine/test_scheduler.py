@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from loadtest.engine.kv_cache import KvCache
 from loadtest.engine.sampling import SamplingParams
-from loadtest.engine.scheduler import Scheduler, SchedulerLimits, Step
+from loadtest.engine.scheduler import Scheduler, SchedulerLimits
 from loadtest.engine.sequence import Sequence
+from loadtest.engine.step import Step
 
 
 def sequence(prompt: Many[int], max_tokens: int, arrived_s: float = 0.0, **params: object) -> Sequence:
@@ -138,7 +139,7 @@ def test_a_long_prefill_is_done_in_chunks_beside_decodes() -> None:
     assert [count for step in chunks for count in step] == [9, 9, 9, 9, 9]
     assert steps[2].load.decodes == 1
     assert steps[2].load.prefill_tokens == 9
-    assert steps[2].load.attention_pairs == 9 * 27
+    assert steps[2].load.attention_pairs == sum(range(19, 28))
     assert steps[2].context_requests == 1
 
 
@@ -274,3 +275,35 @@ def test_times_of_a_request() -> None:
     assert [step.admitted_queue_s for step in steps if step.admitted] == [0.5, 3.0]
     record = second.record(6.0)
     assert (record.prompt_tokens, record.output_tokens, record.finish_reason) == (1, 2, "length")
+
+
+def test_how_many_steps_are_alike() -> None:
+    """A prefill is none of several; decodes are, until the shortest ends, and no block is missing."""
+    engine = scheduler(num_blocks=12, block_size=4)
+    short, long = sequence([7_000] * 8, 6), sequence([8_000] * 8, 30)
+    engine.add(short)
+    engine.add(long)
+    first = engine.schedule(0.0)
+    assert first is not None and engine.repeatable(first) == 1
+    engine.complete(first, 1.0)
+    second = engine.schedule(1.0)
+    assert second is not None and engine.repeatable(second) == 5
+    engine.complete(second, 6.0, 5)
+    assert short.ended and (short.output_tokens, long.output_tokens) == (6, 6)
+    assert engine.counters.steps == 6 and engine.counters.generation_tokens == 12
+
+
+def test_steps_are_alike_up_to_a_full_block_where_somebody_waits_or_listens() -> None:
+    """The waiting request needs 4 blocks of which 2 are free: a block published or given back may change that."""
+    engine = scheduler(num_blocks=6, block_size=4)
+    engine.add(sequence([7_000] * 9, 12))
+    prefill = engine.schedule(0.0)
+    assert prefill is not None
+    engine.complete(prefill, 1.0)
+    alone = engine.schedule(1.0)
+    assert alone is not None and engine.repeatable(alone) == 11
+    engine.add(sequence([8_000] * 16, 1))
+    assert engine.repeatable(alone) == 3
+    engine.complete(alone, 4.0, 3)
+    following = engine.schedule(4.0)
+    assert following is not None and engine.repeatable(following) == 4

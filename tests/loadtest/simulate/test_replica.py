@@ -1,150 +1,189 @@
-"""The virtual replica against the scheduler's own steps, one after the other."""
-
+from collections.abc import Sequence as Many
 from random import Random
 
 import pytest
 
 from loadtest.engine.latency import LatencyModel
-from loadtest.simulate.asks import Ask, chained
-from loadtest.simulate.replica import HARDWARE, Hardware, VirtualReplica, VirtualSequence
-from policies.routing.events import Prompt
+from loadtest.simulate.hardware import Hardware
+from loadtest.simulate.replica import VirtualReplica
+from loadtest.simulate.sequence import VirtualSequence
+from loadtest.simulate.timeline import Timeline
 
-SIMPLE = Hardware(
-    LatencyModel(base_s=0.01, prefill_token_s=0.001, attention_pair_s=0, decode_s=0.001, context_token_s=0),
-    kv_tokens=10_000,
-    step_tokens=1_000,
+BASE = LatencyModel(
+    base_s=1.0, prefill_token_s=0.5, attention_pair_s=0, decode_s=0.25, context_token_s=0.125, load_ratio=0.1
 )
+SMALL = Hardware(latency=BASE, kv_tokens=400, max_num_batched_tokens=16)
 
 
-class Watched:
-    """A replica and what it told, driven by hand."""
+def replica(
+    hardware: Hardware = SMALL, block: int = 4, *, fast: bool = True
+) -> tuple[Timeline, VirtualReplica]:
+    timeline = Timeline()
+    return timeline, VirtualReplica("r", hardware, block, timeline, fast_forward=fast)
 
-    def __init__(self, hardware: Hardware = SIMPLE, block_tokens: int = 100, slowdown: float = 1.0) -> None:
-        self.firsts: dict[int, float] = {}
-        self.ends: dict[int, float] = {}
-        self.cached: dict[int, int] = {}
-        self.replica = VirtualReplica(
-            "r", hardware, block_tokens, slowdown, first=self._first, done=self._done
+
+Plan = Many[tuple[float, int, int, Many[int]]]
+"""Arrival, prompt tokens, completion tokens, hashes."""
+
+
+def play(
+    plan: Plan, hardware: Hardware = SMALL, *, fast: bool = True, slow_at: float | None = None
+) -> dict[int, tuple[float, ...]]:
+    """First token, end, and cached tokens of every request, by its number."""
+    timeline, one = replica(hardware, fast=fast)
+    ended: dict[int, tuple[float, ...]] = {}
+
+    def end(sequence: VirtualSequence) -> None:
+        assert sequence.first_token_s is not None
+        assert sequence.output_tokens == plan[sequence.ticket][2]
+        ended[sequence.ticket] = (
+            sequence.first_token_s,
+            timeline.now,
+            sequence.cached_tokens,
+            sequence.preemptions,
         )
 
-    def _first(self, _replica: VirtualReplica, sequence: VirtualSequence, at: float) -> None:
-        self.firsts[sequence.ticket] = at
-
-    def _done(self, _replica: VirtualReplica, sequence: VirtualSequence, at: float) -> None:
-        self.ends[sequence.ticket] = at
-        self.cached[sequence.ticket] = sequence.cached_tokens
-
-    def until(self, now: float) -> None:
-        while self.replica.wakes_at <= now:
-            self.replica.wake()
-
-    def add(self, ticket: int, at: float, ask: Ask) -> None:
-        self.until(at)
-        self.replica.add(VirtualSequence(ask, ticket, at), at)
-
-    def finish(self) -> None:
-        self.until(1e9)
+    one.on_end = end
+    for ticket, (at, prompt, completion, hashes) in enumerate(plan):
+        timeline.at(at, one.submit, VirtualSequence(ticket, prompt, completion, hashes, at))
+    if slow_at is not None:
+        timeline.at(slow_at, one.slow_down, 3.0)
+    timeline.run()
+    assert one.scheduler.cache.free == one.scheduler.cache.num_blocks
+    assert not one.scheduler.running and not one.scheduler.waiting
+    return ended
 
 
-def ask(tokens: int, output_tokens: int, *names: object) -> Ask:
-    blocks = chained([(name, part) for name in names or (tokens,) for part in range(tokens)][: tokens // 100])
-    return Ask(0.0, Prompt(blocks, tokens, 100), output_tokens)
+def test_one_request_by_hand() -> None:
+    """10 prompt tokens cost 1 + 5, then two decodes of contexts 11 and 12."""
+    ended = play([(2.0, 10, 3, ())])
+    first = 2.0 + 1 + 10 * 0.5
+    assert ended[0][0] == pytest.approx(first)
+    assert ended[0][1] == pytest.approx(first + (1 + 0.25 + 11 / 8) + (1 + 0.25 + 12 / 8))
 
 
-def test_one_request_alone_takes_what_the_model_says() -> None:
-    """500 tokens prefill in 10 + 500 ms, then four tokens of 11 ms."""
-    there = Watched()
-    there.add(1, 1.0, ask(500, 5))
-    there.finish()
-    assert there.firsts[1] == pytest.approx(1.51)
-    assert there.ends[1] == pytest.approx(1.51 + 4 * 0.011)
+def test_an_arrival_joins_after_the_step_under_way() -> None:
+    """The second request comes in the middle of the first one's second decode, and starts at its end."""
+    first = 1 + 4 * 0.5
+    decodes = [1 + 0.25 + length / 8 for length in (5, 6)]
+    arrives = first + decodes[0] + 0.1
+    ended = play([(0.0, 4, 100, ()), (arrives, 2, 1, ())])
+    begins = first + sum(decodes)
+    assert ended[1][0] == pytest.approx(begins + 1 + 2 * 0.5 + 0.25 + 7 / 8)
 
 
-def test_a_long_prompt_is_prefilled_in_chunks() -> None:
-    there = Watched()
-    there.add(1, 0.0, ask(2_500, 1))
-    there.finish()
-    assert there.firsts[1] == there.ends[1] == pytest.approx(3 * 0.01 + 2.5)
+def test_requests_of_one_instant_share_their_first_step() -> None:
+    ended = play([(1.0, 4, 1, ()), (1.0, 4, 1, ())])
+    assert ended[0][0] == ended[1][0] == pytest.approx(1 + 1 + 8 * 0.5)
 
 
-def test_who_comes_during_decoding_waits_for_the_end_of_that_step_only() -> None:
-    """A stretch of a hundred steps is cut where the newcomer arrives."""
-    there = Watched()
-    there.add(1, 0.0, ask(100, 101))
-    there.until(0.2)
-    there.add(2, 0.5, ask(200, 1, "other"))
-    there.finish()
-    step = 0.011
-    first_end = 0.11 + step * 36
-    assert first_end == pytest.approx(0.506)
-    assert there.firsts[2] == pytest.approx(first_end + 0.01 + 0.2 + 0.001)
+def random_plan(random: Random, requests: int) -> Plan:
+    """Prompts that share heads, some long, some arriving together."""
+    plan: list[tuple[float, int, int, Many[int]]] = []
+    at = 0.0
+    for _ in range(requests):
+        at += random.choice([0.0, 0.3, 4.0, 60.0]) * random.random()
+        prompt = random.randrange(1, 80)
+        family = random.randrange(4)
+        hashes = [family * 1000 + index for index in range(prompt // 4)]
+        answer = [hash((family, at, index)) for index in range(5)] if random.random() < 0.5 else []
+        plan.append((at, prompt, random.randrange(1, 60), hashes + answer))
+    return plan
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("kv_tokens", [160, 4_000])
+@pytest.mark.parametrize("host_tokens", [0, 400])
+def test_many_steps_at_once_are_the_same_steps(seed: int, kv_tokens: int, host_tokens: int) -> None:
+    """With plenty of memory and with so little that requests wait and are preempted."""
+    plan = random_plan(Random(seed), 40)
+    hardware = Hardware(
+        latency=BASE, kv_tokens=kv_tokens, host_tokens=host_tokens, max_num_batched_tokens=16, max_num_seqs=6
+    )
+    fast = play(plan, hardware, slow_at=100.0)
+    slow = play(plan, hardware, fast=False, slow_at=100.0)
+    assert fast.keys() == slow.keys()
+    for ticket, figures in slow.items():
+        assert fast[ticket] == pytest.approx(figures, rel=1e-9)
+    if kv_tokens == 160:
+        assert any(figures[3] for figures in slow.values()), "nobody was preempted: the case is too mild"
+
+
+def test_decode_throughput_is_the_latency_models() -> None:
+    """A batch of 8 that decodes 1,000 tokens each takes the sum of its steps."""
+    plan = [(0.0, 1, 1001, ()) for _ in range(8)]
+    hardware = Hardware(latency=BASE, kv_tokens=40_000, max_num_batched_tokens=16)
+    ended = play(plan, hardware)
+    steps = sum(1 + 8 * 0.25 + 8 * (2 + step) / 8 for step in range(1000))
+    assert ended[7][1] - ended[7][0] == pytest.approx(steps)
 
 
 def test_a_known_prefix_is_not_computed_again() -> None:
-    there = Watched()
-    there.add(1, 0.0, ask(1_000, 1, "a"))
-    there.add(2, 10.0, ask(1_000, 1, "a"))
-    there.finish()
-    assert there.cached == {1: 0, 2: 900}
-    assert there.firsts[2] == pytest.approx(10.0 + 0.01 + 0.1)
+    """9 tokens, two blocks of which are known: one token is left."""
+    ended = play([(0.0, 9, 1, (1, 2)), (100.0, 9, 1, (1, 2)), (200.0, 9, 1, (1, 3))])
+    assert [ended[ticket][2] for ticket in range(3)] == [0, 8, 4]
+    assert ended[1][0] - 100.0 == pytest.approx(1 + 0.5)
 
 
-def test_a_flush_and_a_restart_lose_it() -> None:
-    there = Watched()
-    there.add(1, 0.0, ask(1_000, 1, "a"))
-    there.until(5.0)
-    there.replica.flush()
-    there.add(2, 10.0, ask(1_000, 100, "a"))
-    assert [one.ticket for one in there.replica.restart()] == [2]
-    there.add(3, 20.0, ask(1_000, 1, "a"))
-    there.finish()
-    assert there.cached == {1: 0, 3: 0}
-    assert 2 not in there.ends
+def test_answers_are_found_where_their_hashes_are_known() -> None:
+    ended = play([(0.0, 8, 9, (1, 2, 3, 4)), (500.0, 20, 1, (1, 2, 3, 4, 5))])
+    assert ended[1][2] == 16
 
 
-def test_host_memory_holds_what_the_cache_evicts_at_a_fraction_of_the_price() -> None:
-    hardware = Hardware(SIMPLE.latency, kv_tokens=1_000, step_tokens=1_000, host_tokens=100_000)
-    there = Watched(hardware)
-    there.add(1, 0.0, ask(900, 1, "a"))
-    there.add(2, 10.0, ask(900, 1, "b"))
-    there.add(3, 20.0, ask(900, 1, "a"))
-    there.finish()
-    assert there.cached[3] == 800, "one block was still in the cache itself"
-    assert there.firsts[3] - 20.0 == pytest.approx(0.01 + 0.1 + 0.045 * 0.7)
+def test_host_memory_gives_back_what_the_cache_lost() -> None:
+    """The cache holds 5 blocks: the second prompt drives the first one out, but not out of the tier."""
+    hardware = Hardware(latency=BASE, kv_tokens=20, host_tokens=400, max_num_batched_tokens=16)
+    first, other = (1, 2, 3, 4), (5, 6, 7, 8)
+    ended = play([(0.0, 17, 1, first), (100.0, 17, 1, other), (200.0, 17, 1, first)], hardware)
+    assert ended[2][2] == 16
+    assert ended[2][0] - 200.0 == pytest.approx(1 + 0.5 + 16 * 0.5 * 0.1)
 
 
-def test_a_slow_replica_takes_its_factor_longer() -> None:
-    times = []
-    for slowdown in (1.0, 4.0):
-        there = Watched(slowdown=slowdown)
-        there.add(1, 0.0, ask(700, 20))
-        there.finish()
-        times.append(there.ends[1])
-    assert times[1] == pytest.approx(4 * times[0])
+def test_a_client_that_leaves_frees_its_place() -> None:
+    """Its tokens so far were sampled, the step under way still carries it, later ones do not."""
+    timeline, one = replica()
+    leaver, stayer = VirtualSequence(0, 4, 100, (), 0.0), VirtualSequence(1, 4, 20, (), 0.0)
+    ended: list[float] = []
+    one.on_end = lambda sequence: ended.append(timeline.now)
+    one.submit(leaver)
+    one.submit(stayer)
+    prefill = 1 + 8 * 0.5
+    both = [1 + 2 * 0.25 + 2 * (5 + step) / 8 for step in range(3)]
+    timeline.at(prefill + both[0] + both[1] + 0.1, one.end, leaver)
+    timeline.run()
+    alone = sum(1 + 0.25 + (5 + step) / 8 for step in range(3, 19))
+    assert ended == [pytest.approx(prefill + sum(both) + alone)]
+    assert leaver.finish_reason == "abort" and leaver.output_tokens == 3
+    assert one.scheduler.cache.free == one.scheduler.cache.num_blocks
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_stretches_give_what_single_steps_give(seed: int) -> None:
-    """The same requests, once with stretches and once step by step: same times, same cache, to the nanosecond.
+def test_a_restart_loses_everything() -> None:
+    timeline, one = replica()
+    lost: list[VirtualSequence] = []
+    one.submit(VirtualSequence(0, 40, 50, tuple(range(10)), 0.0))
+    timeline.at(30.0, lambda: lost.extend(one.restart()))
+    again = VirtualSequence(1, 40, 1, tuple(range(10)), 50.0)
+    timeline.at(50.0, one.submit, again)
+    timeline.run()
+    assert [sequence.ticket for sequence in lost] == [0]
+    assert again.cached_tokens == 0 and again.ended
 
-    Memory is tight, so that admission blocks and sequences are preempted on the way.
-    """
-    rng = Random(seed)
-    hardware = Hardware(HARDWARE["8b-h100"].latency, kv_tokens=6_000, step_tokens=512)
-    arrivals = []
-    at = 0.0
-    for ticket in range(120):
-        at += rng.expovariate(4)
-        arrivals.append((ticket, at, ask(rng.randrange(50, 1_500), rng.randrange(1, 200), rng.randrange(8))))
-    fast, slow = Watched(hardware), Watched(hardware)
-    slow.replica._alike = lambda _step: 1  # type: ignore[method-assign]
-    for ticket, when, asked in arrivals:
-        fast.add(ticket, when, asked)
-        slow.add(ticket, when, asked)
-    fast.finish()
-    slow.finish()
-    assert fast.firsts == pytest.approx(slow.firsts, rel=1e-9)
-    assert fast.ends == pytest.approx(slow.ends, rel=1e-9)
-    assert fast.cached == slow.cached
-    assert fast.replica.cache.free == slow.replica.cache.free == fast.replica.cache.num_blocks
-    assert fast.replica.scheduler.counters == slow.replica.scheduler.counters
+
+def test_a_flush_is_not_seen_by_those_who_run() -> None:
+    timeline, one = replica()
+    first = VirtualSequence(0, 9, 20, (1, 2), 0.0)
+    one.submit(first)
+    timeline.at(10.0, one.lose_cache)
+    second = VirtualSequence(1, 9, 1, (1, 2), 12.0)
+    timeline.at(12.0, one.submit, second)
+    timeline.run()
+    assert first.ended and second.ended and second.cached_tokens == 0
+
+
+def test_load_counts_who_runs_and_who_waits() -> None:
+    timeline, one = replica(Hardware(latency=BASE, kv_tokens=40, max_num_batched_tokens=16))
+    for ticket in range(3):
+        one.submit(VirtualSequence(ticket, 15, 5, (), 0.0))
+    timeline.at(20.0, timeline.stop)
+    timeline.run()
+    assert one.load() == (2, 1, pytest.approx(0.9), 40)
