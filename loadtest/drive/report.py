@@ -47,7 +47,7 @@ def notes(driven: Driven, agreement: Agreement) -> list[str]:
     return [
         f"simulated and driven: {agreement.word} (wanted: {wanted})",
         f"driven for {driven.result.wall_s:.0f} s of real time, {summary.failed:,} requests failed",
-        f"of the driven mean TTFT {driven.on_the_way_s * 1e3:.1f} ms were not in the engines",
+        f"{driven.on_the_way_s * 1e3:.1f} ms of the driven mean TTFT were not in the engines",
         f"{late.steps:,} engine steps, late by {lateness}; {late.lost:,} engine clocks put back",
     ]
 
