@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtest.drive.agreement import Word, agreement_of
+from loadtest.drive.evidence import Evidence, by_chance, replayed
 from loadtest.drive.report import json_comparison, print_comparison
 from loadtest.drive.run import Driven, Subject, drive
 from loadtest.drive.scenario import drivable
@@ -75,15 +76,14 @@ def drive_(**options: Unpack[Options]) -> None:
     console = Console(stderr=options["as_json"])
     if not console.is_terminal:
         console.width = TABLE_WIDTH
-    simulated = run(subject.contender, workload, slo)
-    driven = _drive_with_progress(console, subject, workload, slo)
+    evidence = _evidence(console, subject, workload, slo)
     step_s = min(one.hardware.latency.base_s * one.slowdown for one in subject.contender.setup.replicas)
-    agreement = agreement_of(simulated, driven, step_s)
+    agreement = agreement_of(evidence.simulated, evidence.driven, step_s)
     if options["as_json"]:
         settings = {key: str(value) for key, value in options.items() if value is not None}
-        click.echo(json_comparison(simulated, driven, agreement, settings), nl=False)
+        click.echo(json_comparison(evidence, agreement, settings), nl=False)
     else:
-        print_comparison(console, simulated, driven, agreement)
+        print_comparison(console, evidence, agreement)
     if agreement.word is not Word.AGREE:
         raise SystemExit(1)
 
@@ -106,6 +106,16 @@ def _subject(options: Options) -> Subject:
     )
     contender = contender_of(config, name, options["model"], plan)
     return Subject(contender, config, model_of(config, name, options["model"]).policy)
+
+
+def _evidence(console: Console, subject: Subject, workload: Workload, slo: Slo) -> Evidence:
+    driven, contender = _drive_with_progress(console, subject, workload, slo), subject.contender
+    return Evidence(
+        run(contender, workload, slo),
+        driven,
+        replayed(contender, workload, slo, driven.result.served),
+        by_chance(contender, workload, slo),
+    )
 
 
 def _drive_with_progress(console: Console, subject: Subject, workload: Workload, slo: Slo) -> Driven:

@@ -1,4 +1,4 @@
-"""The two runs as a table for people and as JSON for everybody else."""
+"""The runs as a table for people and as JSON for everybody else."""
 
 from dataclasses import asdict
 from math import isnan
@@ -9,16 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.drive.agreement import HIT_POINTS, TTFT_SHARE, Agreement
-from loadtest.drive.run import Driven
+from loadtest.drive.evidence import CHANCE_RUNS, CHANCE_S, Evidence
+from loadtest.drive.pace import Lateness
 from loadtest.simulate.compare import FIGURES
-from loadtest.simulate.contender import Result
 
 
-def print_comparison(console: Console, simulated: Result, driven: Driven, agreement: Agreement) -> None:
+def print_comparison(console: Console, evidence: Evidence, agreement: Agreement) -> None:
     """A column a run, a row a figure, and what is to be said of them."""
+    simulated, driven, replayed = evidence.simulated, evidence.driven.result, evidence.replayed
     title = f"{simulated.name}, {simulated.summary.requests:,} requests after the warm-up"
     table = Table(title=title, title_justify="left")
-    for heading in ("", "simulated", "driven", "driven against simulated"):
+    for heading in ("", "simulated", "driven", "driven to simulated", "simulated with the driven choices"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     told = {
         "cache hits": f"{agreement.hit_points:+.2f} points",
@@ -26,42 +27,51 @@ def print_comparison(console: Console, simulated: Result, driven: Driven, agreem
         "TTFT p90": f"x {agreement.ttft_p90_ratio:.3f}",
     }
     for figure in FIGURES:
-        values = (figure.of(one.summary) for one in (simulated, driven.result))
-        table.add_row(figure.title, *map(figure.show, values), told.get(figure.title, ""))
-    for replica, (one, other) in agreement.loads.items():
-        change = f"{100 * (other - one):+.1f} points"
-        table.add_row(f"load of {replica}", f"{one:.1%}", f"{other:.1%}", change)
+        one, other, third = (figure.show(figure.of(run.summary)) for run in (simulated, driven, replayed))
+        table.add_row(figure.title, one, other, told.get(figure.title, ""), third)
+    for replica, (one_share, other_share) in agreement.loads.items():
+        change = f"{100 * (other_share - one_share):+.1f} points"
+        table.add_row(f"load of {replica}", f"{one_share:.1%}", f"{other_share:.1%}", change, "")
     console.print(table)
-    for line in notes(driven, agreement):
+    for line in notes(evidence, agreement):
         console.print(line, markup=False, highlight=False)
 
 
-def notes(driven: Driven, agreement: Agreement) -> list[str]:
+def notes(evidence: Evidence, agreement: Agreement) -> list[str]:
     """The verdict, and what a reader must know beside it."""
-    late, summary = driven.lateness, driven.result.summary
-    lateness = ", ".join(
-        f"{one_s * 1e3:.1f} ms ({name})"
-        for name, one_s in (("p50", late.p50_s), ("p99", late.p99_s), ("most", late.most_s))
-    )
+    driven, chance, served = evidence.driven, evidence.by_chance, len(evidence.driven.result.served)
     wanted = f"hits within {HIT_POINTS:g} points, median TTFT within {TTFT_SHARE:.0%}"
+    failed, on_the_way_ms = driven.result.summary.failed, driven.on_the_way_s * 1e3
+    hits, ttft = (" to ".join(f"{value:.3f}" for value in pair) for pair in chance)
+    moved = f"{CHANCE_RUNS} simulated runs, sessions up to {CHANCE_S * 1e3:.0f} ms later"
     return [
         f"simulated and driven: {agreement.word} (wanted: {wanted})",
-        f"driven for {driven.result.wall_s:.0f} s of real time, {summary.failed:,} requests failed",
-        f"{driven.on_the_way_s * 1e3:.1f} ms of the driven mean TTFT were not in the engines",
-        f"{late.steps:,} engine steps, late by {lateness}; {late.lost:,} engine clocks put back",
+        f"driven for {driven.result.wall_s:.0f} s, {failed:,} requests failed",
+        f"{on_the_way_ms:.1f} ms of the driven mean TTFT were not in the engines",
+        _kept_up(driven.lateness),
+        f"simulated with the driven choices, {evidence.equally_cached:,} of {served:,} requests are cached alike",
+        f"by chance alone ({moved}): hits {hits}, median TTFT {ttft} s",
     ]
 
 
-def json_comparison(
-    simulated: Result, driven: Driven, agreement: Agreement, settings: dict[str, Any]
-) -> bytes:
-    """Settings, both summaries, the agreement and the lateness, indented; null where nothing was measured."""
+def _kept_up(late: Lateness) -> str:
+    named = (("p50", late.p50_s), ("p99", late.p99_s), ("most", late.most_s))
+    lateness = ", ".join(f"{value_s * 1e3:.1f} ms ({name})" for name, value_s in named)
+    return f"{late.steps:,} engine steps, late by {lateness}; {late.lost:,} engine clocks put back"
+
+
+def json_comparison(evidence: Evidence, agreement: Agreement, settings: dict[str, Any]) -> bytes:
+    """Settings, all summaries, the agreement and the lateness, indented; null where nothing was measured."""
+    driven = evidence.driven
     document = {
         "settings": settings,
-        "simulated": _finite(asdict(simulated.summary)),
+        "simulated": _finite(asdict(evidence.simulated.summary)),
         "driven": _finite(asdict(driven.result.summary)),
+        "replayed": _finite(asdict(evidence.replayed.summary)),
         "agreement": _finite(asdict(agreement)),
+        "by_chance": _finite(evidence.by_chance._asdict()),
         "lateness": _finite(driven.lateness._asdict()),
+        "equally_cached": evidence.equally_cached,
         "on_the_way_s": driven.on_the_way_s,
         "wall_s": driven.result.wall_s,
     }

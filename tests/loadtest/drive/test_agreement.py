@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from loadtest.drive.agreement import Word, agreement_of
+from loadtest.drive.evidence import Evidence, Spread
 from loadtest.drive.pace import Lateness
 from loadtest.drive.report import json_comparison, print_comparison
 from loadtest.drive.run import Driven
@@ -60,15 +61,19 @@ def test_the_figures() -> None:
 
 
 def test_both_reports_say_it_all() -> None:
-    simulated, driven = result(), Driven(result(cached=530, ttft_s=1.1), IN_TIME, 0.004)
-    agreement = agreement_of(simulated, driven, 0.01)
+    driven = Driven(result(cached=530, ttft_s=1.1), IN_TIME, 0.004)
+    evidence = Evidence(result(), driven, result(cached=529), Spread((0.49, 0.515), (0.9, 1.2)))
+    agreement = agreement_of(evidence.simulated, driven, 0.01)
     console = Console(file=io.StringIO(), width=150)
-    print_comparison(console, simulated, driven, agreement)
+    print_comparison(console, evidence, agreement)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     for said in ("+3.00 points", "x 1.100", "load of r1", "disagree", "4.0 ms of the", "500 engine steps"):
         assert said in text
-    document = json.loads(json_comparison(simulated, driven, agreement, {"seed": "0"}))
+    assert "0 of 20 requests" in text and "0.490 to 0.515" in text
+    document = json.loads(json_comparison(evidence, agreement, {"seed": "0"}))
     assert document["agreement"]["word"] == "disagree"
     assert document["driven"]["hit"] == pytest.approx(0.53)
+    assert document["replayed"]["hit"] == pytest.approx(0.529)
+    assert document["by_chance"]["ttft_p50_s"] == [0.9, 1.2]
     assert document["lateness"]["steps"] == 500 and document["settings"] == {"seed": "0"}
