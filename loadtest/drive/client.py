@@ -65,26 +65,27 @@ class Clients:
         for call, body in zip(session.calls, bodies, strict=True):
             due += call.think_s
             await asyncio.sleep(max(0.0, due - monotonic()))
-            self.served.append(await self._call(call, session.name, body))
+            self.served.append(await self._call(call, session.name, body, due))
             self._tell()
             due = monotonic()
 
-    async def _call(self, call: Call, session: str | None, body: bytes) -> Served:
-        at = monotonic()
+    async def _call(self, call: Call, session: str | None, body: bytes, due: float) -> Served:
+        """Timed from when it was due: a client that is late has made somebody wait."""
+        sent_at = monotonic()
         headers = {"content-type": "application/json"} | ({"x-session-id": session} if session else {})
         answer = await ask(self._client, headers, body)
         usage, begun = answer.usage, self.started_at
         details = usage.prompt_tokens_details if usage is not None else None
         return Served(
             call,
-            at - begun,
+            due - begun,
             call.prompt.tokens if usage is None else usage.prompt_tokens,
             0 if details is None else details.cached_tokens,
             0 if usage is None else usage.completion_tokens,
             answer.replica,
             _WORKER,
             answer.attempts,
-            at - begun,
+            sent_at - begun,
             None if answer.first_at is None else answer.first_at - begun,
             answer.ended_at - begun,
             usage is not None,

@@ -45,10 +45,11 @@ def test_a_session_is_served_in_its_order_with_the_engines_counts() -> None:
     assert (first.prompt_tokens, first.cached_tokens, first.completion_tokens) == (64, 0, SIZE + 1)
     assert (second.prompt_tokens, second.cached_tokens, second.completion_tokens) == (107, 3 * SIZE, 4)
     assert first.ok and second.ok and len(told) == 2
-    assert first.at >= 0.01 and second.at >= first.ended_at + 0.02
+    assert first.at == pytest.approx(0.01) and second.at >= first.ended_at + 0.02 - 1e-6
     for one in (first, second):
         assert one.first_token_at is not None
-        assert one.at < one.first_token_at < one.ended_at
+        assert one.at <= one.dispatched_at + 1e-6
+        assert one.dispatched_at < one.first_token_at < one.ended_at
 
 
 async def asked(body: bytes, *, listens: bool) -> Answer:
