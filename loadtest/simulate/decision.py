@@ -4,7 +4,7 @@ One decision is what the router does for it: hash the prompt, choose, and note w
 pending on every replica, and half of each prompt is in some caches, the first block in all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,8 +27,6 @@ _DECISIONS: Final = 2_000
 _FLEETS: Final = {8: (None, None), 64: (100.0, 250.0), 512: (400.0, None)}
 """Replicas, and the most microseconds at p50 and p99."""
 _MILLION: Final = 1_000_000
-_UNIQUE: Final = 5 * _MILLION
-_BUDGET_BYTES: Final = 256 * _MILLION
 
 
 class _Facts(NamedTuple):
@@ -58,7 +56,7 @@ class IndexCost(NamedTuple):
     bytes_per_block: float
     """Of resident memory, with a million blocks."""
     over_budget: float
-    """Most resident memory while five million different blocks went in, over the budget."""
+    """Most resident memory while many more blocks went in than it has room for, over the budget."""
 
 
 def decision(field: Field) -> Asking:
@@ -72,7 +70,7 @@ def decision(field: Field) -> Asking:
         for what, measured, most in zip(("p50", "p99"), spans, wanted, strict=False):
             if most is not None:
                 verdicts.append(_at_most(f"{count} replicas, {what} us", measured, most))
-    cost = in_own_process(index_cost)
+    cost = index_cost_alone(_MILLION, 5 * _MILLION, 256 * _MILLION)
     if cost is not None:
         rows.append(["index", f"{cost.bytes_per_block:.0f} B/block", f"{cost.over_budget:.2f}x budget", ""])
         verdicts.append(_at_most("bytes a block, at a million", cost.bytes_per_block, 100.0))
@@ -136,22 +134,22 @@ def _warm_up(policy: Policy, fleet: Sequence[_Replica], prompts: Sequence[Prompt
 # ---- memory ----
 
 
-def index_cost() -> IndexCost | None:
+def index_cost(blocks: int, unique: int, budget_bytes: int) -> IndexCost | None:
     """Of 8 mirrors; None where the machine does not tell what memory a process has."""
     random, before = Random(2), resident_bytes()
     if before is None:
         return None
-    index = PrefixIndex(_MILLION, _MILLION)
-    _fill(index, random, _MILLION)
-    bytes_per_block = ((resident_bytes() or before) - before) / _MILLION
+    index = PrefixIndex(blocks, blocks)
+    _fill(index, random, blocks)
+    bytes_per_block = ((resident_bytes() or before) - before) / blocks
     del index
     before = resident_bytes() or before
-    bounded, most = blocks_within(_BUDGET_BYTES), 0
+    bounded, most = blocks_within(budget_bytes), 0
     index = PrefixIndex(bounded, bounded)
-    for _ in range(_UNIQUE // 100_000):
-        _fill(index, random, 100_000)
+    for _ in range(50):
+        _fill(index, random, unique // 50)
         most = max(most, (resident_bytes() or 0) - before)
-    return IndexCost(bytes_per_block, most / _BUDGET_BYTES)
+    return IndexCost(bytes_per_block, most / budget_bytes)
 
 
 def _fill(index: PrefixIndex, random: Random, blocks: int) -> None:
@@ -165,10 +163,10 @@ def resident_bytes() -> int | None:
     return int(status.read_text().split()[1]) * 4096 if status.exists() else None
 
 
-def in_own_process(measure: Callable[[], IndexCost | None]) -> IndexCost | None:
-    """In one that has allocated nothing yet."""
+def index_cost_alone(blocks: int, unique: int, budget_bytes: int) -> IndexCost | None:
+    """The same, in a process that has allocated nothing yet."""
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure)
+        return pool.apply(index_cost, (blocks, unique, budget_bytes))
 
 
 def _at_most(what: str, measured: float, most: float, form: str = "{:.0f}") -> Verdict:
