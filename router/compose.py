@@ -5,13 +5,14 @@ import contextlib
 from random import Random
 from time import monotonic
 
-from policies.routing.events import Event
+from policies.routing.events import Event, Forgotten
 from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
-from router.control.hearing import Hearing, share
+from router.control.hearing import Hearing, place_of, share
 from router.control.membership import Seat, join, prefix_key
+from router.control.messages import Place
 from router.fleet.build import build_fleet
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
@@ -25,6 +26,7 @@ from router.flow.watch import Watch
 from router.observe.access_log import AccessLog, open_target
 from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
+from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
@@ -47,12 +49,13 @@ class Router:
         self.seat = seat
         key = prefix_key(config) if seat is None else seat.prefix_key
         self.fleet = build_fleet(config, Random(), key)
-        # Some engines empty their events as they are read: one process may.
-        self.kv_events = KvEvents(key, self._learn, pulls=seat is None or seat.number == 1)
+        # Some engines empty their events as they are read: of several processes the overview may.
+        self.kv_events = KvEvents(key, self._learn, pulls=seat is None)
         self.sharing = join(config, seat)
         if self.sharing is not None:
             share(self.fleet, self.sharing)
             self.hearing = Hearing(self.current_fleet, self.sharing)
+            self.sharing.on_event(self._heard)
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(
@@ -69,7 +72,9 @@ class Router:
         )
         gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
         self.metrics = RouterMetrics(
-            self.current_fleet, more=[gauges], dropped_log_lines=self._dropped_log_lines
+            self.current_fleet,
+            more=[gauges, KvEventMetrics(self.current_fleet, self.kv_events.figures)],
+            dropped_log_lines=self._dropped_log_lines,
         )
         target = open_target(config.server.access_log)
         self.access_log = (
@@ -84,7 +89,9 @@ class Router:
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper, rules)
+        self.admin_app = create_admin_app(
+            self.current_fleet, self.metrics, config.admin, self.scraper, rules, kv_events=self.kv_events
+        )
         self._housekeeping: asyncio.Task[None] | None = None
 
     def current_fleet(self) -> Fleet:
@@ -135,6 +142,14 @@ class Router:
         route = self.fleet.routes.get(f"{replica.identity.model}@{replica.identity.version}")
         if route is not None and route.pool.policy.learns:
             route.pool.policy.observe(event)
+
+    def _heard(self, model: str, version: str, event: Event) -> None:
+        """Others found that a replica began anew: its publisher did, too."""
+        if isinstance(event, Forgotten):
+            place = Place(model, version, event.replica)
+            for replica in self.fleet.replicas:
+                if place_of(replica) == place:
+                    self.kv_events.hasten(replica)
 
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
