@@ -49,7 +49,7 @@ def notes(evidence: Evidence, agreement: Agreement) -> list[str]:
         f"driven for {driven.result.wall_s:.0f} s, {failed:,} requests failed",
         f"{on_the_way_ms:.1f} ms of the driven mean TTFT were not in the engines",
         _kept_up(driven.lateness),
-        f"simulated with the driven choices, {evidence.equally_cached:,} of {served:,} cached alike",
+        f"with the driven choices, {evidence.equally_cached:,} of {served:,} found as many cached tokens simulated",
         f"by chance alone ({moved}): hits {hits}, median TTFT {ttft} s",
     ]
 
