@@ -43,13 +43,14 @@ def notes(evidence: Evidence, agreement: Agreement) -> list[str]:
     wanted = f"hits within {HIT_POINTS:g} points, median TTFT within {TTFT_SHARE:.0%}"
     failed, on_the_way_ms = driven.result.summary.failed, driven.on_the_way_s * 1e3
     hits, ttft = (" to ".join(f"{value:.3f}" for value in pair) for pair in chance)
+    alike = f"{evidence.equally_cached:,} of {served:,} requests"
     moved = f"{CHANCE_RUNS} simulated runs, sessions up to {CHANCE_S * 1e3:.0f} ms later"
     return [
         f"simulated and driven: {agreement.word} (wanted: {wanted})",
         f"driven for {driven.result.wall_s:.0f} s, {failed:,} requests failed",
         f"{on_the_way_ms:.1f} ms of the driven mean TTFT were not in the engines",
         _kept_up(driven.lateness),
-        f"with the driven choices, {evidence.equally_cached:,} of {served:,} found as many cached tokens simulated",
+        f"simulated with the driven choices, {alike} found as many cached tokens",
         f"by chance alone ({moved}): hits {hits}, median TTFT {ttft} s",
     ]
 

@@ -70,7 +70,7 @@ def test_both_reports_say_it_all() -> None:
     text = console.file.getvalue()
     for said in ("+3.00 points", "x 1.100", "load of r1", "disagree", "4.0 ms of the", "500 engine steps"):
         assert said in text
-    assert "0 of 20 found" in text and "0.490 to 0.515" in text
+    assert "0 of 20 requests found" in text and "0.490 to 0.515" in text
     document = json.loads(json_comparison(evidence, agreement, {"seed": "0"}))
     assert document["agreement"]["word"] == "disagree"
     assert document["driven"]["hit"] == pytest.approx(0.53)
