@@ -3,15 +3,11 @@ from random import Random
 
 import pytest
 
-from loadtest.drive.engines import options_of
 from loadtest.drive.scenario import drivable
-from loadtest.engine.core import EngineCore
 from loadtest.simulate.faults import Restart
 from loadtest.simulate.generators import gmi_like, zipf
 from loadtest.simulate.hardware import HARDWARE
-from loadtest.simulate.replica import VirtualReplica
-from loadtest.simulate.setup import ReplicaSetup, Setup, alike
-from loadtest.simulate.timeline import Timeline
+from loadtest.simulate.setup import Setup, alike
 
 SETUP = Setup(replicas=alike(2, HARDWARE["8b-a10g"]))
 WITH_HOST = replace(HARDWARE["8b-a10g"], host_tokens=1000)
@@ -47,14 +43,3 @@ def test_what_no_engine_holds_is_left_out() -> None:
 def test_what_only_virtual_replicas_can_do(setup: Setup) -> None:
     with pytest.raises(ValueError, match="can be simulated, not driven"):
         drivable(zipf(5, Random(0)), setup)
-
-
-@pytest.mark.parametrize("profile", HARDWARE)
-def test_an_engine_has_the_limits_of_its_virtual_twin(profile: str) -> None:
-    hardware = HARDWARE[profile]
-    virtual = VirtualReplica("r", hardware, 128, Timeline()).scheduler
-    core = EngineCore(options_of(ReplicaSetup("r", hardware, slowdown=2.0), 128))
-    assert core.scheduler.limits == virtual.limits
-    assert core.cache.num_blocks == virtual.cache.num_blocks
-    assert core.cache.block_size == virtual.cache.block_size
-    assert (core.options.latency, core.options.speed) == (hardware.latency, 0.5)
