@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from loadtest.drive.run import Driven
 from loadtest.simulate.contender import Contender, Result, run
 from loadtest.simulate.results import Served, Slo
-from loadtest.simulate.workload import Workload
+from loadtest.simulate.workload import Call, Workload
 from policies.routing.events import Event, Prompt
 from policies.routing.policy import R, RequestFacts, Weighed
 
@@ -40,7 +40,7 @@ class Evidence:
     def equally_cached(self) -> int:
         """Driven requests that found as many tokens as the same request replayed."""
         driven, replayed = (
-            Counter((_key(one.call.prompt), one.cached_tokens) for one in result.served)
+            Counter((_key(_seen(one.call)), one.cached_tokens) for one in result.served)
             for result in (self.driven.result, self.replayed)
         )
         return (driven & replayed).total()
@@ -54,7 +54,7 @@ class Choices:
     def __init__(self, served: Sequence[Served]) -> None:
         self._replicas: defaultdict[_Key, deque[str]] = defaultdict(deque)
         for one in sorted(served, key=lambda one: one.at):
-            self._replicas[_key(one.call.prompt)].append(one.replica)
+            self._replicas[_key(_seen(one.call))].append(one.replica)
 
     def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:  # noqa: ARG002
         """The first candidate for what the other run did not serve."""
@@ -91,6 +91,10 @@ def by_chance(contender: Contender, workload: Workload, slo: Slo, runs: int = CH
         summaries.append(run(other, replace(workload, sessions=later), slo).summary)
     hits, ttft_s = [one.hit for one in summaries], [one.ttft_p50_s for one in summaries]
     return Spread((min(hits), max(hits)), (min(ttft_s), max(ttft_s)))
+
+
+def _seen(call: Call) -> Prompt:
+    return call.seen or call.prompt
 
 
 def _key(prompt: Prompt) -> _Key:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import combinations
 from random import Random
 
 import pytest
@@ -27,6 +28,21 @@ def test_what_no_engine_holds_is_left_out() -> None:
     assert 0 < len(drivable(work, Setup(replicas=alike(2, tight)))) < 5
     with pytest.raises(ValueError, match="longer than a replica's memory"):
         drivable(work, Setup(replicas=alike(2, replace(tight, kv_tokens=100))))
+
+
+def test_prompts_are_seen_as_the_router_hashes_them() -> None:
+    """Its blocks are of 512 bytes, and what they hold in tokens it knows better with every answer."""
+    calls = list(drivable(zipf(40, Random(0), prefixes=2), SETUP).calls)
+    seen = [call.seen for call in calls if call.seen is not None]
+    assert len(seen) == 40
+    pairs = [
+        (one.prompt.blocks[:16] == other.prompt.blocks[:16], one.seen.blocks[0] == other.seen.blocks[0])
+        for one, other in combinations(calls, 2)
+        if one.seen is not None and other.seen is not None
+    ]
+    assert {(True, True), (False, False)} == set(pairs)
+    off = [abs(one.tokens / call.prompt.tokens - 1) for one, call in zip(seen, calls, strict=True)]
+    assert off[0] > 0.2 > 0.05 > off[-1]
 
 
 @pytest.mark.parametrize(
