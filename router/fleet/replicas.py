@@ -13,7 +13,7 @@ from random import Random
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
 from policies.routing.by_beginning import ByBeginning
-from policies.routing.events import Dispatched, Done, FirstToken, Forgotten
+from policies.routing.events import Dispatched, Done, FirstToken, Forgotten, Prompt
 from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
@@ -113,7 +113,17 @@ class Lease:
             self._waiting = False
             self.replica.waiting -= 1
 
-    def close(self, outcome: Outcome | None, now: float) -> None:  # noqa: ARG002
+    @property
+    def wants_answer(self) -> bool:
+        """Somebody learns from what the replica caches now: prompt and answer together."""
+        return False
+
+    def close(
+        self,
+        outcome: Outcome | None,
+        now: float,  # noqa: ARG002
+        answer: Prompt | None = None,  # noqa: ARG002
+    ) -> None:
         """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
         if not self._open:
             return
@@ -147,13 +157,17 @@ class ToldLease(Lease):
             super().first_token(now)
             self._tell(FirstToken(self.replica.id, self._event.ticket, now))
 
-    def close(self, outcome: Outcome | None, now: float) -> None:
+    @property
+    def wants_answer(self) -> bool:
+        return self._event.prompt is not None and self.replica.engine.caches_answers
+
+    def close(self, outcome: Outcome | None, now: float, answer: Prompt | None = None) -> None:
         if self._open:
             super().close(outcome, now)
             prompt = self._event.prompt
             if prompt is not None and outcome is not None and outcome.prompt_tokens:
                 self._hasher.learn(prompt, outcome.prompt_tokens)
-            self._tell(Done(self.replica.id, self._event.ticket, now, outcome))
+            self._tell(Done(self.replica.id, self._event.ticket, now, outcome, answer))
 
 
 class Pool:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from policies.routing.events import Prompt
 from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded, UpstreamError
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
@@ -88,7 +89,7 @@ class Dispatcher:
             lease.close(None, monotonic())
             return
         outcome = relay.outcome()
-        lease.close(outcome, outcome.ended_at)
+        lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)
@@ -137,6 +138,13 @@ def _request_for(call: Call, replica: Replica) -> InferenceRequest:
     if request.needs <= replica.offers or request.fallback is None:
         return request
     return request.fallback
+
+
+def _answer(call: Call, lease: Lease, relay: Relay) -> Prompt | None:
+    """Prompt and answer together, where the answer came whole and somebody wants to know."""
+    if relay.whole is None or call.facts is None or not lease.wants_answer:
+        return None
+    return call.facts.answered(relay.whole)
 
 
 def _header_lines(call: Call, request: UpstreamRequest) -> bytes:

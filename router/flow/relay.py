@@ -52,6 +52,7 @@ class Relay(ABC):
         "loop",
         "sent_at",
         "stale",
+        "whole",
     )
 
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch) -> None:
@@ -64,6 +65,8 @@ class Relay(ABC):
         self.ending = Ending.COMPLETED
         self.stale = False
         """A kept connection died before one byte came back: the peer's idle limit, not a failure."""
+        self.whole: bytes | None = None
+        """The client's answer, where it was given at once."""
         self.sent_at = 0.0
         self.decided_at: float | None = None
         self.deadline = call.deadline
