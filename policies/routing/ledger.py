@@ -4,7 +4,7 @@ Kept from events alone, those of other workers included, so it is never older th
 that never comes costs accuracy until its request is too old to be believed.
 """
 
-from math import exp
+from math import exp, inf
 from typing import Final
 
 from policies.outcome import Ending
@@ -15,6 +15,7 @@ _SAME_STEP_S: Final = 0.0005
 """First tokens closer than this came out of one engine step."""
 _LEAST_LEFT: Final = 0.1
 """Share of its prediction that a prefill under way still takes, however long it has."""
+_STALLED_S: Final = 1.0
 _EXPIRY_FACTOR: Final = 5.0
 _EXPIRY_S: Final = 60.0
 _RELEASE_WINDOW_S: Final = 10.0
@@ -51,7 +52,12 @@ class Work:
         """Its prefill must have ended by now; or nobody will say any more what became of it."""
         if self.ready_at is not None and self.ready_at <= now:
             return True
-        return now - self.at > _EXPIRY_FACTOR * self.prefill_s + _EXPIRY_S and self.ready_at is None
+        return now > self.expires_at and self.ready_at is None
+
+    @property
+    def expires_at(self) -> float:
+        """When nobody is believed to say any more what became of it."""
+        return self.at + _EXPIRY_FACTOR * self.prefill_s + _EXPIRY_S
 
 
 class Models:
@@ -130,11 +136,25 @@ class Ledger:
                 continue
             elapsed = now - max(head.at, began)
             own = max(head.prefill_s - elapsed, _LEAST_LEFT * head.prefill_s)
-            if elapsed > 2 * head.prefill_s + 1.0:
+            if elapsed > 2 * head.prefill_s + _STALLED_S:
                 # It stalls: the longer it has, the longer it will.
                 own = 0.5 * elapsed
             return max(left_s, 0.0) + own
         return 0.0
+
+    def outlook(self) -> tuple[float, float, float]:
+        """When `wait_s` ends as far as is known now, the least it says before, and until when both hold.
+
+        While they do, `wait_s(now)` is `max(first - now, second)`.
+        """
+        for head in self._pending.values():
+            began = max(head.at, self.last_first_at)
+            left_s = max(self._pending_s - head.prefill_s, 0.0)
+            ready_at, least_s = began + head.prefill_s + left_s, left_s + _LEAST_LEFT * head.prefill_s
+            if head.ready_at is not None:
+                return ready_at, least_s, head.ready_at
+            return ready_at, least_s, min(began + 2 * head.prefill_s + _STALLED_S, head.expires_at)
+        return -inf, 0.0, inf
 
     def prefill_s(self, uncached: float, tokens: float) -> float:
         """Of a prompt here, on its own."""

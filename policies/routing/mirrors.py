@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from policies.routing.events import Prompt
+from policies.routing.index_budget import blocks_within
 from policies.routing.knowledge import Mirror
-from policies.routing.prefix_index import PrefixIndex, blocks_within
+from policies.routing.prefix_index import PrefixIndex
 
 NO_PROMPT: Final = Prompt((), 0, 1)
 _USUAL_BLOCK_TOKENS: Final = 128.0
