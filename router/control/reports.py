@@ -23,6 +23,8 @@ class ReplicaReport(msgspec.Struct, array_like=True, frozen=True):
     in_flight: int
     waiting: int
     measured: OwnMeasurements
+    warm_joins: dict[str, int]
+    """Prompts sent to warm its cache, by what came of them."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ step, and what a lease took it gives back exactly once.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from math import inf
@@ -47,6 +48,7 @@ class Replica:
         "offers",
         "up",
         "waiting",
+        "warm_joins",
         "weight",
     )
 
@@ -71,6 +73,8 @@ class Replica:
         self.draining = False
         self.load: ReplicaLoad | None = None
         self.load_at = 0.0
+        self.warm_joins: Counter[str] = Counter()
+        """Prompts sent to warm its cache, by what came of each."""
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "up" if self.up else "down"
@@ -234,11 +238,16 @@ class Pool:
         """
         policy = self.policy
         chooses = self._fallback if self.alone and policy.learns and self._fallback is not None else policy
-        replica = chooses.choose(facts, self._candidates(request, tried), now)
+        return self.lease_on(
+            chooses.choose(facts, self._candidates(request, tried), now), request, facts, now
+        )
+
+    def lease_on(self, replica: Replica, request: InferenceRequest, facts: Facts, now: float) -> Lease:
+        """Lease this one, whatever it can do."""
         tell = self._tell
         if tell is None:
             return Lease(replica)
-        prompt = facts.prompt if policy.learns else None
+        prompt = facts.prompt if self.policy.learns else None
         event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
         return ToldLease(replica, tell, self.hasher, event)
 

@@ -206,7 +206,7 @@ class Relay(ABC):
         if self._over:
             return
         self.failure = failure
-        self.ending = ending or _ending_of(failure)
+        self.ending = ending or ending_of(failure)
         self.hang_up()
         self.settle()
 
@@ -245,7 +245,8 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _ending_of(failure: Failure) -> Ending:
+def ending_of(failure: Failure) -> Ending:
+    """How an attempt ended that failed so."""
     if failure.saturated:
         return Ending.SATURATED
     return Ending.CLIENT_ERROR if failure.error.fault is Fault.CLIENT else Ending.FAILED

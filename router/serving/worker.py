@@ -108,6 +108,7 @@ def _replica_report(place: Place, replica: Replica) -> ReplicaReport:
         in_flight=replica.own_in_flight,
         waiting=replica.waiting,
         measured=replica.meter.read(0, 0),
+        warm_joins=dict(replica.warm_joins),
     )
 
 

@@ -27,7 +27,7 @@ def worker(number: int, *, up: bool = True, in_flight: int = 1, requests: int = 
         series.outcomes.count("ok")
         series.duration.observe(0.2)
     measured = OwnMeasurements(answers=requests, completion_tokens=10 * requests)
-    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured)
+    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, {"completed": requests})
     return structs.replace(report(number), series=[(("m", "v1", "vllm"), series)], replicas=[seen])
 
 
@@ -68,6 +68,7 @@ def test_workers_add_up(tmp_path: Path) -> None:
         made._show()
         assert (replica.own_in_flight, replica.waiting, replica.up) == (3, 3, True)
         assert replica.meter.read(0, 0).completion_tokens == 70
+        assert replica.warm_joins == {"completed": 7}
         assert answered(made) == 7
         there[1] = worker(2, up=False)
         made._show()
@@ -93,6 +94,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         made._show()
         assert answered(made) == 6 + 3 * MAX_GONE
         assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
+        assert replica.warm_joins == {"completed": 6 + 3 * MAX_GONE}
         assert len(made._gone) == MAX_GONE
 
     overview(tmp_path, test)
