@@ -11,7 +11,6 @@ from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.hearing import Hearing, place_of, share
-from router.control.ledger import Shared
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.fleet.build import build_fleet
@@ -30,6 +29,7 @@ from router.flow.watch import Watch
 from router.observe.access_log import AccessLog, open_target
 from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
+from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
@@ -53,12 +53,13 @@ class Router:
         self.seat = seat
         key = prefix_key(config) if seat is None else seat.prefix_key
         self.fleet = build_fleet(config, Random(), key)
-        # Some engines empty their events as they are read: one process may.
-        self.kv_events = KvEvents(key, self._learn, pulls=seat is None or seat.number == 1)
+        # Some engines empty their events as they are read: of several processes the overview may.
+        self.kv_events = KvEvents(key, self._learn, pulls=seat is None)
         self.sharing = join(config, seat)
         if self.sharing is not None:
             share(self.fleet, self.sharing)
             self.hearing = Hearing(self.current_fleet, self.sharing)
+            self.sharing.on_event(self._heard)
         self.watch = Watch()
         limits = _limits(config)
         self.upstreams = Upstreams(
@@ -76,7 +77,11 @@ class Router:
         gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
         self.metrics = RouterMetrics(
             self.current_fleet,
-            more=[gauges, WarmJoinCounts(self.current_fleet)],
+            more=[
+                gauges,
+                KvEventMetrics(self.current_fleet, self.kv_events.figures),
+                WarmJoinCounts(self.current_fleet),
+            ],
             dropped_log_lines=self._dropped_log_lines,
         )
         target = open_target(config.server.access_log)
@@ -99,7 +104,9 @@ class Router:
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper, rules)
+        self.admin_app = create_admin_app(
+            self.current_fleet, self.metrics, config.admin, self.scraper, rules, kv_events=self.kv_events
+        )
         self._housekeeping: asyncio.Task[None] | None = None
 
     def current_fleet(self) -> Fleet:
@@ -153,6 +160,17 @@ class Router:
         if route is not None and route.pool.policy.learns:
             route.pool.policy.observe(event)
 
+    def _heard(self, model: str, version: str, event: Event) -> None:
+        """Others found that a replica began anew: its publisher did, too."""
+        if isinstance(event, Forgotten):
+            place = Place(model, version, event.replica)
+            for replica in self.fleet.replicas:
+                if place_of(replica) == place:
+                    self.kv_events.hasten(replica)
+                    # Without a seat this process reads the metrics itself.
+                    if self.warm_joins is not None and self.seat is not None:
+                        self.warm_joins.forgotten(replica)
+
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
         self.kv_events.hasten(replica)
@@ -179,17 +197,7 @@ class Router:
         if not prompts or (self.seat is not None and self.seat.number != 1):
             return None
         asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
-        joins = WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
-        if self.seat is not None and self.sharing is not None:
-            # The overview reads the metrics, and tells who began anew.
-            self.sharing.on_event(self._heard)
-        return joins
-
-    def _heard(self, model: str, version: str, event: Shared) -> None:
-        if self.warm_joins is not None and isinstance(event, Forgotten):
-            for replica in self.fleet.replicas:
-                if place_of(replica) == Place(model, version, event.replica):
-                    self.warm_joins.forgotten(replica)
+        return WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

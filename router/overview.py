@@ -2,7 +2,7 @@
 
 It is a process of its own because any worker may die. It may die too: workers serve on, and tell a new one
 all but the counts of workers that were gone before. It also reads the replicas' metrics for all, since
-some engines empty what is read.
+some engines empty what is read. So it is with KV events: those that can be read once it tells the workers.
 """
 
 import asyncio
@@ -13,22 +13,25 @@ from time import monotonic
 
 from msgspec import structs
 
-from policies.routing.events import Forgotten
+from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import create_admin_app
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
+from router.control.kv_sums import KvSums, heard_in
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
 from router.fleet.build import build_fleet
+from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
 from router.fleet.replicas import Fleet, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.observe.gauges import ReplicaGauges
+from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.series import Series
 from router.observe.warm_joins import WarmJoinCounts
@@ -57,6 +60,8 @@ class Overview:
         )
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
         self._scraper = Scraper(config.scrape, noticed=self._noticed, restarted=self._restarted)
+        self._kv_events = KvEvents(seat.prefix_key, self._learn)
+        self._kv_sums = KvSums(self._kv_events)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
@@ -66,6 +71,7 @@ class Overview:
             self.current_fleet,
             more=[
                 ReplicaGauges(self.current_fleet, self._scraper.figures, monotonic),
+                KvEventMetrics(self.current_fleet, self._kv_sums.figures),
                 WorkerGauges(lambda: self._desk.reports),
                 WarmJoinCounts(self.current_fleet),
             ],
@@ -78,6 +84,7 @@ class Overview:
             self._scraper,
             RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
+            kv_events=self._kv_sums,
         )
 
     def current_fleet(self) -> Fleet:
@@ -88,7 +95,10 @@ class Overview:
         await self._desk.start(self._seat.folder)
         if self._sharing is not None:
             await self._sharing.start()
-        self._scraper.follow(watched_in(self.config, self._fleet))
+        watched = watched_in(self.config, self._fleet)
+        self._scraper.follow(watched)
+        self._kv_events.follow(watched)
+        self._take_over()
         self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
 
     async def close(self) -> None:
@@ -96,6 +106,7 @@ class Overview:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._scraper.close()
+        await self._kv_events.close()
         if self._sharing is not None:
             await self._sharing.close()
         await self._desk.close()
@@ -114,12 +125,28 @@ class Overview:
 
     def _restarted(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self._kv_events.hasten(replica)
         place, event = place_of(replica), Forgotten(replica.id, monotonic())
         policy = self._fleet.pools[place.model, place.version].policy
         if policy.learns:
             policy.observe(event)
         if self._sharing is not None:
             self._sharing.publish(event, model=place.model, version=place.version)
+
+    def _take_over(self) -> None:
+        """What blocks an overview before this one told of, nobody knows: they might stay for ever."""
+        for replica in self._fleet.replicas:
+            if self._kv_events.pulls_from(replica):
+                self._learn(replica, CacheLost(replica.id, monotonic()))
+
+    def _learn(self, replica: Replica, event: CacheNews) -> None:
+        """A replica said something of its cache. Workers hear some for themselves, the others from here."""
+        place = place_of(replica)
+        route = self._fleet.routes.get(f"{place.model}@{place.version}")
+        if route is not None and route.pool.policy.learns:
+            route.pool.policy.observe(event)
+        if self._sharing is not None and self._kv_events.pulls_from(replica):
+            self._sharing.publish_news(event, place)
 
     # ---- from the workers ----
 
@@ -128,6 +155,7 @@ class Overview:
         now, ever = dict(places(self._desk.reports)), dict(places(self._all_reports()))
         for place, replica in self._replicas.items():
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
+            self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
         self.metrics.replace(_sum_of(self._all_reports()))
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
@@ -144,6 +172,7 @@ class Overview:
         up = all(report.up for report in now) if now else replica.up
         if up and not replica.up:
             self._scraper.hasten(replica)
+            self._kv_events.hasten(replica)
         replica.up = up
 
     def _all_reports(self) -> list[WorkerReport]:
@@ -209,6 +238,7 @@ def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
             each[0],
             measured=total(report.measured for report in each),
             warm_joins=dict(_added(report.warm_joins for report in each)),
+            kv=heard_in(each, each),
         )
         for _, each in places([one, other])
     ]

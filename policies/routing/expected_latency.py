@@ -236,6 +236,8 @@ class ExpectedLatency:
                 self._answer_tokens.add(outcome.completion_tokens)
             if outcome.cached_tokens is not None:
                 self._mirrors.compare(event.replica, work.hit_tokens, outcome.cached_tokens)
+            elif work.seems_cold is not None:
+                self._mirrors.suspect(event.replica, work.hit_tokens, cold=work.seems_cold)
         if event.answer is not None:
             self._mirrors.store(event.replica, event.answer)
         account.price(self._answer_tokens.value, event.at)

@@ -44,7 +44,7 @@ class ReplicaGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._now()
         # One dict for all gauges of a replica: its text is then written once.
-        rows = [(_labels(each), each, self._figures(each)) for each in self._fleet().replicas]
+        rows = [(labels_of(each), each, self._figures(each)) for each in self._fleet().replicas]
         yield _gauge("up", "1 if its health probes are good.", ((at, float(r.up)) for at, r, _ in rows))
         yield _gauge(
             "in_flight",
@@ -60,7 +60,7 @@ class ReplicaGauges(Collector):
             yield _gauge(name, about, ((at, _value(figures, field)) for at, _, figures in rows))
 
 
-def _labels(replica: Replica) -> dict[str, str]:
+def labels_of(replica: Replica) -> dict[str, str]:
     identity = replica.identity
     return dict(zip(LABELS, (identity.model, identity.version, replica.id, replica.engine.kind), strict=True))
 
