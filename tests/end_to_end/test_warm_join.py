@@ -19,7 +19,8 @@ from tests.support.workers import workers
 
 SCRAPED = "[scrape]\ninterval_s = 0.05\n[health]\ninterval_s = 60\n"
 """Restarts are seen by the counters alone."""
-PROBED = "[health]\ninterval_s = 0.05\nup_after = 1\n"
+PROBED = "[health]\ninterval_s = 0.05\ntimeout_s = 0.5\nup_after = 1\n"
+"""A probe that was under way when its engine died may never be answered: the next one is."""
 TELLS = {"enable_prompt_tokens_details": True}
 HOT = 3
 
