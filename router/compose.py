@@ -14,6 +14,7 @@ from router.control.hearing import Hearing, place_of, share
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.fleet.build import build_fleet
+from router.fleet.hot_prompts import HotPrompts
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
 from router.fleet.replicas import Fleet, Replica
@@ -22,12 +23,15 @@ from router.fleet.stations import watched_in
 from router.flow.call import Limits
 from router.flow.dispatch import Dispatcher, Upstreams
 from router.flow.inference import Inference
+from router.flow.one_token import OneTokenAsker
+from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
 from router.observe.access_log import AccessLog, open_target
 from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
+from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
 from router.serving.front import FrontEnd
@@ -73,14 +77,25 @@ class Router:
         gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
         self.metrics = RouterMetrics(
             self.current_fleet,
-            more=[gauges, KvEventMetrics(self.current_fleet, self.kv_events.figures)],
+            more=[
+                gauges,
+                KvEventMetrics(self.current_fleet, self.kv_events.figures),
+                WarmJoinCounts(self.current_fleet),
+            ],
             dropped_log_lines=self._dropped_log_lines,
         )
         target = open_target(config.server.access_log)
         self.access_log = (
             None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
         )
-        dispatcher = Dispatcher(limits, self.watch, self.upstreams, failed=self._look_again)
+        self.warm_joins = self._warm_joins()
+        dispatcher = Dispatcher(
+            limits,
+            self.watch,
+            self.upstreams,
+            failed=self._look_again,
+            answered=None if self.warm_joins is None else self.warm_joins.answered,
+        )
         rules = RequestRules(max_depth=config.server.max_json_depth)
         self.inference = Inference(
             self.current_fleet, dispatcher, limits, rules, self.observe, hashes_all=config.server.log_prefixes
@@ -125,6 +140,8 @@ class Router:
         await self.prober.close()
         await self.scraper.close()
         await self.kv_events.close()
+        if self.warm_joins is not None:
+            await self.warm_joins.close()
         self.front_end.close()
         self.watch.close()
         if self.sharing is not None:
@@ -150,17 +167,37 @@ class Router:
             for replica in self.fleet.replicas:
                 if place_of(replica) == place:
                     self.kv_events.hasten(replica)
+                    # Without a seat this process reads the metrics itself.
+                    if self.warm_joins is not None and self.seat is not None:
+                        self.warm_joins.forgotten(replica)
 
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
         self.kv_events.hasten(replica)
         for pool in self.fleet.pools.values():
             pool.forget(replica, monotonic())
+        if self.warm_joins is not None:
+            self.warm_joins.forgotten(replica)
 
     def _health_changed(self, change: HealthChange) -> None:
+        if self.warm_joins is not None:
+            self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+
+    def _warm_joins(self) -> WarmJoins | None:
+        """None where nobody asks for it; of several workers the first does it for all."""
+        prompts = {
+            (name, number): HotPrompts(version.warm_join_prompts, version.warm_join_tokens)
+            for name, model in self.config.models.items()
+            for number, version in model.versions.items()
+            if version.warm_join_prompts
+        }
+        if not prompts or (self.seat is not None and self.seat.number != 1):
+            return None
+        asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
+        return WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

@@ -6,7 +6,8 @@ some engines empty what is read. So it is with KV events: those that can be read
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from random import Random
 from time import monotonic
 
@@ -33,6 +34,7 @@ from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.series import Series
+from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
 LOOK_S = 0.5
@@ -71,6 +73,7 @@ class Overview:
                 ReplicaGauges(self.current_fleet, self._scraper.figures, monotonic),
                 KvEventMetrics(self.current_fleet, self._kv_sums.figures),
                 WorkerGauges(lambda: self._desk.reports),
+                WarmJoinCounts(self.current_fleet),
             ],
             dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
         )
@@ -165,6 +168,7 @@ class Overview:
         replica.in_flight = own + replica.elsewhere
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
+        replica.warm_joins = _added(report.warm_joins for report in ever)
         up = all(report.up for report in now) if now else replica.up
         if up and not replica.up:
             self._scraper.hasten(replica)
@@ -230,7 +234,12 @@ class Overview:
 def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
     """The counters of two that are gone, as those of the second."""
     measured = [
-        structs.replace(each[0], measured=total(report.measured for report in each), kv=heard_in(each, each))
+        structs.replace(
+            each[0],
+            measured=total(report.measured for report in each),
+            warm_joins=dict(_added(report.warm_joins for report in each)),
+            kv=heard_in(each, each),
+        )
         for _, each in places([one, other])
     ]
     return structs.replace(
@@ -239,6 +248,13 @@ def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
         replicas=measured,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
     )
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    added: Counter[str] = Counter()
+    for each in counts:
+        added.update(each)
+    return added
 
 
 def _sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:

@@ -26,6 +26,8 @@ class ReplicaReport(msgspec.Struct, array_like=True, frozen=True):
     measured: OwnMeasurements
     kv: KvFigures | None = None
     kv_warnings: tuple[str, ...] = ()
+    warm_joins: dict[str, int] = {}
+    """Prompts sent to warm its cache, by what came of them."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ step, and what a lease took it gives back exactly once.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from math import inf
@@ -13,7 +14,7 @@ from random import Random
 from policies.outcome import Outcome
 from policies.resilience.retry import RetryBudget
 from policies.routing.by_beginning import ByBeginning
-from policies.routing.events import Dispatched, Done, FirstToken, Forgotten
+from policies.routing.events import Dispatched, Done, FirstToken, Forgotten, Prompt
 from policies.routing.policy import Policy, Weighed
 from router.api.errors import EndpointNotSupported, ModelNotFound, NoHealthyReplica
 from router.api.request import InferenceRequest
@@ -47,6 +48,7 @@ class Replica:
         "offers",
         "up",
         "waiting",
+        "warm_joins",
         "weight",
     )
 
@@ -71,6 +73,8 @@ class Replica:
         self.draining = False
         self.load: ReplicaLoad | None = None
         self.load_at = 0.0
+        self.warm_joins: Counter[str] = Counter()
+        """Prompts sent to warm its cache, by what came of each."""
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "up" if self.up else "down"
@@ -113,7 +117,17 @@ class Lease:
             self._waiting = False
             self.replica.waiting -= 1
 
-    def close(self, outcome: Outcome | None, now: float) -> None:  # noqa: ARG002
+    @property
+    def wants_answer(self) -> bool:
+        """Somebody learns from what the replica caches now: prompt and answer together."""
+        return False
+
+    def close(
+        self,
+        outcome: Outcome | None,
+        now: float,  # noqa: ARG002
+        answer: Prompt | None = None,  # noqa: ARG002
+    ) -> None:
         """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
         if not self._open:
             return
@@ -147,13 +161,17 @@ class ToldLease(Lease):
             super().first_token(now)
             self._tell(FirstToken(self.replica.id, self._event.ticket, now))
 
-    def close(self, outcome: Outcome | None, now: float) -> None:
+    @property
+    def wants_answer(self) -> bool:
+        return self._event.prompt is not None and self.replica.engine.caches_answers
+
+    def close(self, outcome: Outcome | None, now: float, answer: Prompt | None = None) -> None:
         if self._open:
             super().close(outcome, now)
             prompt = self._event.prompt
             if prompt is not None and outcome is not None and outcome.prompt_tokens:
                 self._hasher.learn(prompt, outcome.prompt_tokens)
-            self._tell(Done(self.replica.id, self._event.ticket, now, outcome))
+            self._tell(Done(self.replica.id, self._event.ticket, now, outcome, answer))
 
 
 class Pool:
@@ -220,11 +238,16 @@ class Pool:
         """
         policy = self.policy
         chooses = self._fallback if self.alone and policy.learns and self._fallback is not None else policy
-        replica = chooses.choose(facts, self._candidates(request, tried), now)
+        return self.lease_on(
+            chooses.choose(facts, self._candidates(request, tried), now), request, facts, now
+        )
+
+    def lease_on(self, replica: Replica, request: InferenceRequest, facts: Facts, now: float) -> Lease:
+        """Lease this one, whatever it can do."""
         tell = self._tell
         if tell is None:
             return Lease(replica)
-        prompt = facts.prompt if policy.learns else None
+        prompt = facts.prompt if self.policy.learns else None
         event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
         return ToldLease(replica, tell, self.hasher, event)
 

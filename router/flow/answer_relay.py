@@ -49,6 +49,7 @@ class AnswerRelay(Relay):
             return
         now = monotonic()
         self.decide(now)
+        self.whole = answer.body
         call.usage = answer.usage
         call.finish_reason = answer.finish_reason
         call.begin(200, (JSON,), len(answer.body), now)

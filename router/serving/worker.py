@@ -55,6 +55,7 @@ class Deputy:
             measured=replica.meter.read(0, 0),
             kv=events.figures(replica),
             kv_warnings=events.warnings(replica),
+            warm_joins=dict(replica.warm_joins),
         )
 
     def obey(self, wish: Wish) -> None:

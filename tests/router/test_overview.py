@@ -29,7 +29,9 @@ def worker(number: int, *, up: bool = True, in_flight: int = 1, requests: int = 
         series.duration.observe(0.2)
     measured = OwnMeasurements(answers=requests, completion_tokens=10 * requests)
     kv = KvFigures(connected=up, events=requests)
-    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, kv, () if up else ("not heard",))
+    warnings = () if up else ("not heard",)
+    given = {"completed": requests}
+    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, kv, warnings, given)
     return structs.replace(report(number), series=[(("m", "v1", "vllm"), series)], replicas=[seen])
 
 
@@ -70,6 +72,7 @@ def test_workers_add_up(tmp_path: Path) -> None:
         made._show()
         assert (replica.own_in_flight, replica.waiting, replica.up) == (3, 3, True)
         assert replica.meter.read(0, 0).completion_tokens == 70
+        assert replica.warm_joins == {"completed": 7}
         assert answered(made) == 7
         there[1] = worker(2, up=False)
         made._show()
@@ -99,6 +102,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         made._show()
         assert answered(made) == 6 + 3 * MAX_GONE
         assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
+        assert replica.warm_joins == {"completed": 6 + 3 * MAX_GONE}
         heard = made._kv_sums.figures(replica)
         assert heard is not None
         assert (heard.listeners, heard.events) == (2, 6 + 3 * MAX_GONE)

@@ -17,6 +17,7 @@ class SilentEngine:
     """An adapter that is never asked to translate."""
 
     offers: frozenset[str] = frozenset()
+    caches_answers = True
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -24,11 +24,13 @@ class Scene:
 
     def __init__(self, config: HealthConfig) -> None:
         self.changes: list[tuple[str, bool, str]] = []
+        self.gone: list[bool] = []
         self.prober = Prober(config, changed=self._note, random=Random(1))
 
     def _note(self, change: HealthChange) -> None:
         assert change.replica.up is change.up
         self.changes.append((change.replica.identity.version, change.up, change.reason))
+        self.gone.append(change.gone)
 
 
 def play(
@@ -100,6 +102,7 @@ def test_a_well_replica_goes_down_after_a_streak(bad: Reply) -> None:
         await until(lambda: one.replica.up)
         assert server.seen["/health"] - bad_count >= FAST.up_after
         assert [up for _, up, _ in scene.changes] == [False, True]
+        assert scene.gone == [False, False]
 
     play(act)
 
@@ -115,6 +118,7 @@ def test_a_refused_connection_needs_no_streak() -> None:
         scene.prober.hasten(one.replica)
         await until(lambda: not one.replica.up)
         assert scene.changes == [("v1", False, "connection refused")]
+        assert scene.gone == [True]
 
     play(act, config=SLOW)
 
@@ -186,6 +190,7 @@ def test_a_sleeping_engine_is_not_ready() -> None:
         replica.load, replica.load_at = ReplicaLoad(sleeping=True), now()
         await until(lambda: not replica.up)
         assert scene.changes == [("v1", False, "the engine sleeps")]
+        assert scene.gone == [True]
         replica.load, replica.load_at = ReplicaLoad(sleeping=False), now()
         await until(lambda: replica.up)
         replica.load, replica.load_at = ReplicaLoad(sleeping=True), now() - 3600
