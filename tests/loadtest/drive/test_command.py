@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from loadtest.drive.agreement import HIT_POINTS
 from loadtest.drive.command import drive_
+from loadtest.drive.evidence import replayed
 from loadtest.drive.run import Subject, drive
 from loadtest.drive.scenario import drivable
 from loadtest.simulate.contender import Contender, OfKind, run
@@ -69,17 +70,22 @@ def test_what_cannot_be_done_is_said(config: Path, arguments: list[object], comp
 def test_simulated_and_driven_hits_agree(policy: str) -> None:
     """Eight prefixes on four replicas four times as fast as an A10G, six calls a second for 20 s.
 
-    The simulation alone gives 0.6 points of standard deviation if arrivals move by up to 20 ms.
+    What engines do must agree on any machine; what the router chose hangs on times, too.
     """
     setup = Setup(replicas=alike(4, HARDWARE["8b-a10g"], [0.25]))
     workload = drivable(zipf(120, Random(0), prefixes=8).faster(0.3), setup)
     contender, told = Contender(policy, OfKind(policy), setup), list[None]()
     simulated = run(contender, workload, Slo())
     subject = Subject(contender, Config(), policy)
-    driven = uvloop.run(drive(subject, workload, Slo(), lambda: told.append(None))).result
+    tried = uvloop.run(drive(subject, workload, Slo(), lambda: told.append(None)))
+    driven = tried.result
     assert len(told) == len(driven.served) == 120 and not driven.summary.failed
     assert all(
         one.prompt_tokens == one.call.prompt.tokens and one.completion_tokens == one.call.completion_tokens
         for one in driven.served
     )
+    again = replayed(contender, workload, Slo(), driven.served)
+    assert 100 * abs(driven.summary.hit - again.summary.hit) <= HIT_POINTS
+    if not tried.lateness.kept_up(setup.replicas[0].hardware.latency.base_s * setup.replicas[0].slowdown):
+        pytest.skip("this machine did not keep real time: the router chose at other times")
     assert 100 * abs(driven.summary.hit - simulated.summary.hit) <= HIT_POINTS
