@@ -17,7 +17,8 @@ from router.fleet.build import build_fleet
 from router.fleet.hot_prompts import HotPrompts
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.flow.call import Limits
@@ -62,39 +63,16 @@ class Router:
             self.sharing.on_event(self._heard)
         self.watch = Watch()
         limits = _limits(config)
-        self.upstreams = Upstreams(
-            idle_s=config.upstream.idle_s,
-            connect_s=config.timeouts.connect_s,
-            max_head_bytes=config.upstream.max_response_head_bytes,
-            max_connections=config.upstream.max_connections_per_replica,
-        )
+        self.upstreams = _upstreams(config)
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
-        self.prober = Prober(
-            config.health,
-            changed=self._health_changed,
-            load_fresh_s=max(_LOAD_FRESH_S, 3 * config.scrape.interval_s),
-        )
-        gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
-        self.metrics = RouterMetrics(
-            self.current_fleet,
-            more=[
-                gauges,
-                KvEventMetrics(self.current_fleet, self.kv_events.figures),
-                WarmJoinCounts(self.current_fleet),
-            ],
-            dropped_log_lines=self._dropped_log_lines,
-        )
-        target = open_target(config.server.access_log)
-        self.access_log = (
-            None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
-        )
+        load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
+        self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
+        self.metrics = self._metrics()
+        self.access_log = _access_log(config)
         self.warm_joins = self._warm_joins()
+        answered = None if self.warm_joins is None else self.warm_joins.answered
         dispatcher = Dispatcher(
-            limits,
-            self.watch,
-            self.upstreams,
-            failed=self._look_again,
-            answered=None if self.warm_joins is None else self.warm_joins.answered,
+            limits, self.watch, self.upstreams, failed=self._look_again, answered=answered
         )
         rules = RequestRules(max_depth=config.server.max_json_depth)
         self.inference = Inference(
@@ -108,6 +86,14 @@ class Router:
             self.current_fleet, self.metrics, config.admin, self.scraper, rules, kv_events=self.kv_events
         )
         self._housekeeping: asyncio.Task[None] | None = None
+
+    def _metrics(self) -> RouterMetrics:
+        more = [
+            ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
+            KvEventMetrics(self.current_fleet, self.kv_events.figures),
+            WarmJoinCounts(self.current_fleet),
+        ]
+        return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def current_fleet(self) -> Fleet:
         """The fleet in force; a request reads it once."""
@@ -236,6 +222,20 @@ class AsgiApp:
         await receive()
         await router.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _upstreams(config: Config) -> Upstreams:
+    return Upstreams(
+        idle_s=config.upstream.idle_s,
+        connect_s=config.timeouts.connect_s,
+        max_head_bytes=config.upstream.max_response_head_bytes,
+        max_connections=config.upstream.max_connections_per_replica,
+    )
+
+
+def _access_log(config: Config) -> AccessLog | None:
+    target = open_target(config.server.access_log)
+    return None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
 
 
 def _limits(config: Config) -> Limits:

@@ -27,7 +27,8 @@ from router.engines.engine import ReplicaLoad
 from router.fleet.build import build_fleet
 from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.observe.gauges import ReplicaGauges

@@ -38,7 +38,8 @@ from router.admin.views import (
 from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, TurnoutError
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
 from router.observe.metrics import RouterMetrics
 

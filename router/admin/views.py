@@ -12,7 +12,8 @@ import msgspec
 from router.fleet.detection import Seen
 from router.fleet.figures import Figure, Figures
 from router.fleet.kv_figures import KvFigures
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 
 class Reports(Protocol):

@@ -9,7 +9,9 @@ from router.control.ledger import ticket_of
 from router.control.messages import Place
 from router.control.sharing import Sharing
 from router.control.state import Snapshot, Version
-from router.fleet.replicas import Fleet, Pool, Replica
+from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 
 class Hearing:

@@ -16,7 +16,8 @@ from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
 from router.fleet.decision import decision, header_of
 from router.fleet.facts import Facts
-from router.fleet.replicas import Lease, Replica
+from router.fleet.leases import Lease
+from router.fleet.replicas import Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
 from router.flow.relay import Relay

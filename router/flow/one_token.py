@@ -17,7 +17,8 @@ from router.engines.collector import StreamCollector
 from router.engines.engine import Answer, Failure, UpstreamRequest
 from router.engines.failures import read_failure
 from router.fleet.facts import Facts
-from router.fleet.replicas import Pool, Replica
+from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
 from router.flow.dispatch import Upstreams
 from router.flow.relay import ending_of
 

@@ -19,7 +19,7 @@ from router.api.errors import (
 )
 from router.engines.engine import Failure
 from router.engines.failures import read_failure
-from router.fleet.replicas import Lease
+from router.fleet.leases import Lease
 from router.flow.call import Call, Limits
 from router.flow.connection import Connection
 from router.flow.eager import Signal

@@ -16,7 +16,9 @@ from router.api.errors import TurnoutError
 from router.api.request import Endpoint, InferenceRequest
 from router.fleet.facts import Facts
 from router.fleet.hot_prompts import HotPrompt, HotPrompts
-from router.fleet.replicas import Fleet, Pool, Replica
+from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.flow.one_token import one_token
 
 log = logging.getLogger("turnout.flow.warm_join")

@@ -10,7 +10,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from router.fleet.figures import Figures
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 LABELS = ("model", "version", "replica", "engine")
 

@@ -8,7 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from router.fleet.kv_figures import KvFigures
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.observe.gauges import LABELS, labels_of
 
 _GAUGES: Final = {

@@ -7,7 +7,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 
 
 class WarmJoinCounts(Collector):

@@ -19,6 +19,7 @@ from router.engines.engine import ReplicaLoad
 from router.fleet.detection import Seen
 from router.fleet.figures import Figure, Figures
 from router.fleet.kv_figures import KvFigures
+from router.fleet.leases import Lease
 from router.fleet.replicas import Replica
 from tests.support.bare_replicas import fleet, replica
 
@@ -86,8 +87,8 @@ def test_a_replica_of_which_nothing_is_known() -> None:
 def test_a_replica_that_is_known_well() -> None:
     """State, figures, identity and warnings are all there."""
     one = replica("http://a:8000")
-    lease = one.lease()
-    one.lease().first_token(0.0)
+    lease = Lease(one)
+    Lease(one).first_token(0.0)
     one.draining = True
     one.load, one.load_at = ReplicaLoad(kv_block_tokens=16), 100.0
     figures = dataclasses.replace(
@@ -149,7 +150,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
     """The stable version, the replicas by id and how many of them are ready."""
     down, up, other = replica("http://a"), replica("http://b"), replica("http://c", version="v2")
     down.up = False
-    up.lease()
+    Lease(up)
     [model] = json.loads(msgspec.json.encode(model_views(fleet(down, up, other))))
     assert model == {
         "model": "m",

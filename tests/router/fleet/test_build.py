@@ -9,7 +9,7 @@ import pytest
 from router.api.request import Endpoint
 from router.config.decode import decode
 from router.fleet.build import build_fleet
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 from router.fleet.token_blocks import TokenBlocks
 from tests.router.engines.making import request
 from tests.support.tokenizers import ids, write_tokenizer

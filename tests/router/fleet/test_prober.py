@@ -14,8 +14,8 @@ from router.fleet.prober import HASTE_S, JITTER, HealthChange, Prober
 from tests.support.bare_replicas import watched
 from tests.support.scripted_server import Reply, ScriptedServer, answer, drip, hang, raw, serving, until
 
-FAST = HealthConfig(interval_s=0.02, timeout_s=0.3, up_after=2, down_after=3)
-SLOW = HealthConfig(interval_s=60.0, timeout_s=0.3)
+FAST = HealthConfig(interval_s=0.02, timeout_s=1.0, up_after=2, down_after=3)
+SLOW = HealthConfig(interval_s=60.0, timeout_s=1.0)
 WELL = answer()
 
 
@@ -261,7 +261,7 @@ def test_a_new_configuration_keeps_the_verdict() -> None:
         one = watched(server.url)
         scene.prober.follow([one])
         await until(lambda: not one.replica.up)
-        scene.prober.follow([one], HealthConfig(interval_s=0.01, timeout_s=0.3, up_after=1))
+        scene.prober.follow([one], HealthConfig(interval_s=0.01, timeout_s=1.0, up_after=1))
         assert not one.replica.up
         server.replies["/health"] = answer()
         await until(lambda: one.replica.up)

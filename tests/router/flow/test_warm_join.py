@@ -14,7 +14,9 @@ from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint, InferenceRequest
 from router.fleet.facts import Facts
 from router.fleet.hot_prompts import HotPrompts
-from router.fleet.replicas import Fleet, Pool, Replica, Route
+from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet, Route
 from router.flow.warm_join import WarmJoins
 from tests.support.bare_replicas import HASHER, First, replica
 from tests.support.loops import run_strictly
