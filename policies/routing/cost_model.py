@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _NOISE: Final = 0.04
-"""Variance of a sample relative to its expectation's square: 20 % off is nothing."""
+"""Variance of a sample relative to the square of what it is or was expected to be: 20 % off is nothing."""
 _UNCERTAIN: Final = 25.0
 """Variance of a coefficient relative to its prior's square, before the first sample."""
 _ACQUAINTED: Final = 20
@@ -55,8 +55,11 @@ class LinearModel:
 
     def learn(self, features: Sequence[float], value: float, expected: float) -> None:
         """One sample, and what the model expected of it."""
-        scale = 1.0 / max(expected, _FLOOR_S)
-        ratio = min(value * scale, _CLIP if self.samples >= _ACQUAINTED else _CLIP_NEW)
+        expected = max(expected, _FLOOR_S)
+        counted = min(value, expected * (_CLIP if self.samples >= _ACQUAINTED else _CLIP_NEW))
+        # One far above is as noisy as it is large: else the first would fix what all others only correct.
+        scale = 1.0 / max(expected, counted)
+        ratio = counted * scale
         self.samples += 1
         x = [feature * prior * scale for feature, prior in zip(features, self.prior, strict=True)]
         spread = self._spread
