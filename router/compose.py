@@ -5,27 +5,34 @@ import contextlib
 from random import Random
 from time import monotonic
 
-from policies.routing.events import Event
+from policies.routing.events import Event, Forgotten
 from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
-from router.control.hearing import Hearing, share
+from router.control.hearing import Hearing, place_of, share
 from router.control.membership import Seat, join, prefix_key
+from router.control.messages import Place
 from router.fleet.build import build_fleet
+from router.fleet.hot_prompts import HotPrompts
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.flow.call import Limits
 from router.flow.dispatch import Dispatcher, Upstreams
 from router.flow.inference import Inference
+from router.flow.one_token import OneTokenAsker
+from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
 from router.observe.access_log import AccessLog, open_target
 from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
+from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
+from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
 from router.serving.front import FrontEnd
@@ -47,35 +54,26 @@ class Router:
         self.seat = seat
         key = prefix_key(config) if seat is None else seat.prefix_key
         self.fleet = build_fleet(config, Random(), key)
-        # Some engines empty their events as they are read: one process may.
-        self.kv_events = KvEvents(key, self._learn, pulls=seat is None or seat.number == 1)
+        # Some engines empty their events as they are read: of several processes the overview may.
+        self.kv_events = KvEvents(key, self._learn, pulls=seat is None)
         self.sharing = join(config, seat)
         if self.sharing is not None:
             share(self.fleet, self.sharing)
             self.hearing = Hearing(self.current_fleet, self.sharing)
+            self.sharing.on_event(self._heard)
         self.watch = Watch()
         limits = _limits(config)
-        self.upstreams = Upstreams(
-            idle_s=config.upstream.idle_s,
-            connect_s=config.timeouts.connect_s,
-            max_head_bytes=config.upstream.max_response_head_bytes,
-            max_connections=config.upstream.max_connections_per_replica,
-        )
+        self.upstreams = _upstreams(config)
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
-        self.prober = Prober(
-            config.health,
-            changed=self._health_changed,
-            load_fresh_s=max(_LOAD_FRESH_S, 3 * config.scrape.interval_s),
+        load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
+        self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
+        self.metrics = self._metrics()
+        self.access_log = _access_log(config)
+        self.warm_joins = self._warm_joins()
+        answered = None if self.warm_joins is None else self.warm_joins.answered
+        dispatcher = Dispatcher(
+            limits, self.watch, self.upstreams, failed=self._look_again, answered=answered
         )
-        gauges = ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic)
-        self.metrics = RouterMetrics(
-            self.current_fleet, more=[gauges], dropped_log_lines=self._dropped_log_lines
-        )
-        target = open_target(config.server.access_log)
-        self.access_log = (
-            None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
-        )
-        dispatcher = Dispatcher(limits, self.watch, self.upstreams, failed=self._look_again)
         rules = RequestRules(max_depth=config.server.max_json_depth)
         self.inference = Inference(
             self.current_fleet, dispatcher, limits, rules, self.observe, hashes_all=config.server.log_prefixes
@@ -84,8 +82,18 @@ class Router:
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = create_admin_app(self.current_fleet, self.metrics, config.admin, self.scraper, rules)
+        self.admin_app = create_admin_app(
+            self.current_fleet, self.metrics, config.admin, self.scraper, rules, kv_events=self.kv_events
+        )
         self._housekeeping: asyncio.Task[None] | None = None
+
+    def _metrics(self) -> RouterMetrics:
+        more = [
+            ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
+            KvEventMetrics(self.current_fleet, self.kv_events.figures),
+            WarmJoinCounts(self.current_fleet),
+        ]
+        return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def current_fleet(self) -> Fleet:
         """The fleet in force; a request reads it once."""
@@ -118,6 +126,8 @@ class Router:
         await self.prober.close()
         await self.scraper.close()
         await self.kv_events.close()
+        if self.warm_joins is not None:
+            await self.warm_joins.close()
         self.front_end.close()
         self.watch.close()
         if self.sharing is not None:
@@ -136,16 +146,44 @@ class Router:
         if route is not None and route.pool.policy.learns:
             route.pool.policy.observe(event)
 
+    def _heard(self, model: str, version: str, event: Event) -> None:
+        """Others found that a replica began anew: its publisher did, too."""
+        if isinstance(event, Forgotten):
+            place = Place(model, version, event.replica)
+            for replica in self.fleet.replicas:
+                if place_of(replica) == place:
+                    self.kv_events.hasten(replica)
+                    # Without a seat this process reads the metrics itself.
+                    if self.warm_joins is not None and self.seat is not None:
+                        self.warm_joins.forgotten(replica)
+
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
         self.kv_events.hasten(replica)
         for pool in self.fleet.pools.values():
             pool.forget(replica, monotonic())
+        if self.warm_joins is not None:
+            self.warm_joins.forgotten(replica)
 
     def _health_changed(self, change: HealthChange) -> None:
+        if self.warm_joins is not None:
+            self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+
+    def _warm_joins(self) -> WarmJoins | None:
+        """None where nobody asks for it; of several workers the first does it for all."""
+        prompts = {
+            (name, number): HotPrompts(version.warm_join_prompts, version.warm_join_tokens)
+            for name, model in self.config.models.items()
+            for number, version in model.versions.items()
+            if version.warm_join_prompts
+        }
+        if not prompts or (self.seat is not None and self.seat.number != 1):
+            return None
+        asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
+        return WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines
@@ -184,6 +222,20 @@ class AsgiApp:
         await receive()
         await router.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _upstreams(config: Config) -> Upstreams:
+    return Upstreams(
+        idle_s=config.upstream.idle_s,
+        connect_s=config.timeouts.connect_s,
+        max_head_bytes=config.upstream.max_response_head_bytes,
+        max_connections=config.upstream.max_connections_per_replica,
+    )
+
+
+def _access_log(config: Config) -> AccessLog | None:
+    target = open_target(config.server.access_log)
+    return None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
 
 
 def _limits(config: Config) -> Limits:

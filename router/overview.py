@@ -2,34 +2,40 @@
 
 It is a process of its own because any worker may die. It may die too: workers serve on, and tell a new one
 all but the counts of workers that were gone before. It also reads the replicas' metrics for all, since
-some engines empty what is read.
+some engines empty what is read. So it is with KV events: those that can be read once it tells the workers.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from random import Random
 from time import monotonic
 
 from msgspec import structs
 
-from policies.routing.events import Forgotten
+from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import create_admin_app
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
+from router.control.kv_sums import KvSums, heard_in
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
 from router.fleet.build import build_fleet
+from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.observe.gauges import ReplicaGauges
+from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.series import Series
+from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
 LOOK_S = 0.5
@@ -55,6 +61,8 @@ class Overview:
         )
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
         self._scraper = Scraper(config.scrape, noticed=self._noticed, restarted=self._restarted)
+        self._kv_events = KvEvents(seat.prefix_key, self._learn)
+        self._kv_sums = KvSums(self._kv_events)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
@@ -64,7 +72,9 @@ class Overview:
             self.current_fleet,
             more=[
                 ReplicaGauges(self.current_fleet, self._scraper.figures, monotonic),
+                KvEventMetrics(self.current_fleet, self._kv_sums.figures),
                 WorkerGauges(lambda: self._desk.reports),
+                WarmJoinCounts(self.current_fleet),
             ],
             dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
         )
@@ -75,6 +85,7 @@ class Overview:
             self._scraper,
             RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
+            kv_events=self._kv_sums,
         )
 
     def current_fleet(self) -> Fleet:
@@ -85,7 +96,10 @@ class Overview:
         await self._desk.start(self._seat.folder)
         if self._sharing is not None:
             await self._sharing.start()
-        self._scraper.follow(watched_in(self.config, self._fleet))
+        watched = watched_in(self.config, self._fleet)
+        self._scraper.follow(watched)
+        self._kv_events.follow(watched)
+        self._take_over()
         self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
 
     async def close(self) -> None:
@@ -93,6 +107,7 @@ class Overview:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._scraper.close()
+        await self._kv_events.close()
         if self._sharing is not None:
             await self._sharing.close()
         await self._desk.close()
@@ -111,12 +126,28 @@ class Overview:
 
     def _restarted(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self._kv_events.hasten(replica)
         place, event = place_of(replica), Forgotten(replica.id, monotonic())
         policy = self._fleet.pools[place.model, place.version].policy
         if policy.learns:
             policy.observe(event)
         if self._sharing is not None:
             self._sharing.publish(event, model=place.model, version=place.version)
+
+    def _take_over(self) -> None:
+        """What blocks an overview before this one told of, nobody knows: they might stay for ever."""
+        for replica in self._fleet.replicas:
+            if self._kv_events.pulls_from(replica):
+                self._learn(replica, CacheLost(replica.id, monotonic()))
+
+    def _learn(self, replica: Replica, event: CacheNews) -> None:
+        """A replica said something of its cache. Workers hear some for themselves, the others from here."""
+        place = place_of(replica)
+        route = self._fleet.routes.get(f"{place.model}@{place.version}")
+        if route is not None and route.pool.policy.learns:
+            route.pool.policy.observe(event)
+        if self._sharing is not None and self._kv_events.pulls_from(replica):
+            self._sharing.publish_news(event, place)
 
     # ---- from the workers ----
 
@@ -125,6 +156,7 @@ class Overview:
         now, ever = dict(places(self._desk.reports)), dict(places(self._all_reports()))
         for place, replica in self._replicas.items():
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
+            self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
         self.metrics.replace(_sum_of(self._all_reports()))
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
@@ -137,9 +169,11 @@ class Overview:
         replica.in_flight = own + replica.elsewhere
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
+        replica.warm_joins = _added(report.warm_joins for report in ever)
         up = all(report.up for report in now) if now else replica.up
         if up and not replica.up:
             self._scraper.hasten(replica)
+            self._kv_events.hasten(replica)
         replica.up = up
 
     def _all_reports(self) -> list[WorkerReport]:
@@ -201,7 +235,12 @@ class Overview:
 def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
     """The counters of two that are gone, as those of the second."""
     measured = [
-        structs.replace(each[0], measured=total(report.measured for report in each))
+        structs.replace(
+            each[0],
+            measured=total(report.measured for report in each),
+            warm_joins=dict(_added(report.warm_joins for report in each)),
+            kv=heard_in(each, each),
+        )
         for _, each in places([one, other])
     ]
     return structs.replace(
@@ -210,6 +249,13 @@ def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
         replicas=measured,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
     )
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    added: Counter[str] = Counter()
+    for each in counts:
+        added.update(each)
+    return added
 
 
 def _sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtest.simulate.contender import Contender, Result, run
+from loadtest.simulate.contestants import rival
 from loadtest.simulate.generators import GENERATORS
 from loadtest.simulate.hardware import HARDWARE, TPOT_SLO_S
 from loadtest.simulate.html import page
@@ -31,7 +32,7 @@ class Options(TypedDict):
     """The command's options, as click hands them over."""
 
     config: Path
-    against: Path | None
+    against: str | None
     model: str | None
     trace: Path | None
     form: str | None
@@ -62,7 +63,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--config", type=_FILE, required=True, help="Its policy, replicas and workers are simulated.")
-@click.option("--against", type=_FILE, help="Another configuration, on the same trace.")
+@click.option(
+    "--against", metavar="FILE|POLICY", help="Another configuration, or a policy: ours, or another router's."
+)
 @click.option("--model", help="Which of its models, where there are several.")
 @click.option("--trace", type=click.Path(exists=True, path_type=Path), help="What is asked, and when.")
 @click.option("--form", type=click.Choice(FORMS), help="The trace's form; default: what it looks like.")
@@ -176,12 +179,17 @@ def _contenders(options: Options) -> list[Contender]:
         faults=tuple(options["faults"]),
         seed=options["seed"],
     )
-    paths = [path for path in (options["config"], options["against"]) if path is not None]
+    against = options["against"]
+    is_file = against is not None and Path(against).is_file()
+    paths = [options["config"], Path(against)] if against is not None and is_file else [options["config"]]
     alike = len({path.stem for path in paths}) < len(paths)
-    return [
+    contenders = [
         contender_of(load_or_exit(path), str(path) if alike else path.stem, options["model"], plan)
         for path in paths
     ]
+    if against is not None and not is_file:
+        contenders.append(rival(against, contenders[0]))
+    return contenders
 
 
 def _run_with_progress(

@@ -1,17 +1,18 @@
 """Who takes part in the routing benchmark: shipped policies, others' rules, an oracle, and one's own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from random import Random
 from typing import Final, NamedTuple
 
 from loadtest.peers import PEERS, FleetFacts, Peer, scrape_interval_s, wants_kv_events
-from loadtest.simulate.contender import OfKind
+from loadtest.simulate.contender import Contender, OfKind
 from loadtest.simulate.oracle import Oracle
 from loadtest.simulate.setup import PolicyMaker, ReplicaSetup
 from policies.routing import POLICIES
 from policies.routing.policy import Policy
+from router.config.scalars import nearest
 
 ORACLE: Final = "oracle"
 _KV_EVENTS_S: Final = 0.03
@@ -58,6 +59,20 @@ def contestants(table: str = "") -> dict[str, Contestant]:
         },
         ORACLE: Contestant(Whatever(Oracle), is_peer=False),
     }
+
+
+def rival(name: str, beside: Contender) -> Contender:
+    """A contestant by name in front of another contender's fleet, told of it what it must be told.
+
+    Raises ValueError for no such name.
+    """
+    known = contestants()
+    if name not in known:
+        raise ValueError(f"--against: there is no file {name!r}, and no policy; {nearest(name, list(known))}")
+    one, setup = known[name], beside.setup
+    interval_s = one.scrape_interval_s if setup.scrape_interval_s is not None else None
+    told = replace(setup, scrape_interval_s=interval_s, kv_events_s=one.kv_events_s or setup.kv_events_s)
+    return Contender(name, lambda random: one.make(random, setup.replicas), told)
 
 
 _KINDS: Final = [kind for kind in POLICIES if kind != "expected_latency" and kind not in PEERS]

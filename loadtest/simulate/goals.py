@@ -1,6 +1,6 @@
 """The goals that a router which learns is held to, one generator each: jobs out, answers in, a table out.
 
-Ratios are to other policies in this same harness, at their defaults. Decision time is measured elsewhere.
+Ratios are to other policies in this same harness, at their defaults. G9 alone is measured by the clock.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from loadtest.simulate.capacity import Capacity, capacities
+from loadtest.simulate.decision import decision
 from loadtest.simulate.job import Job
 from loadtest.simulate.scenarios import SCENARIOS
 from loadtest.simulate.section import Asking, Field, Section, Verdict
@@ -38,7 +39,7 @@ def slo_misses(field: Field) -> Asking:
     best = min(field.peers, key=means.__getitem__)
     verdicts = [
         _at_most(f"against the best single peer, {best}", means[field.subject] / means[best], 0.50),
-        _at_most("against the oracle", means[field.subject] / means[field.oracle], 1.00),
+        _at_most("against the oracle", means[field.subject] / means[field.oracle], 1.05),
     ]
     return Section("G1: requests outside the SLO", ["policy", "mean", *names], rows, verdicts)
 
@@ -162,6 +163,7 @@ GOALS: Final[Mapping[str, Callable[[Field], Asking]]] = MappingProxyType(
         "G6": stale_metrics,
         "G7": incidents,
         "G8": overload,
+        "G9": decision,
     }
 )
 """G3 is a part of G2."""

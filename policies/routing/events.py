@@ -90,4 +90,7 @@ class BlocksRemoved(NamedTuple):
     blocks: Sequence[int]
 
 
-Event = Dispatched | FirstToken | Done | Forgotten | CacheLost | BlocksStored | BlocksRemoved
+CacheNews = CacheLost | BlocksStored | BlocksRemoved
+"""What replicas say of their caches."""
+
+Event = Dispatched | FirstToken | Done | Forgotten | CacheNews

@@ -9,12 +9,11 @@ them, `decode` the answer itself. All in seconds, all learned from events; scrap
 only while they are fresh. For a while a newcomer counts as dearer than it is.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import inf
+from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 
+from policies.routing.account import Account, Cost, Weights
 from policies.routing.cost_model import Average
 from policies.routing.events import (
     BlocksRemoved,
@@ -27,6 +26,7 @@ from policies.routing.events import (
     Forgotten,
     Prompt,
 )
+from policies.routing.expected_latency_options import ExpectedLatencyOptions
 from policies.routing.knowledge import Knowledge, dumped, loaded
 from policies.routing.ledger import Ledger, Models
 from policies.routing.mirrors import NO_PROMPT, Mirrors
@@ -34,28 +34,7 @@ from policies.routing.policy import R, ReplicaView, RequestFacts, Weighed
 
 _ANSWER_TOKENS: Final = 200
 _ANSWER_WINDOW: Final = 200
-_FULL: Final = 0.97
-"""How much of its memory an engine fills before requests wait."""
 _TIE: Final = 1e-9
-_FIRST_SHARE: Final = 0.1
-
-
-class Cost(NamedTuple):
-    """What a request would cost on one replica, seconds; and what that was made from, tokens and requests."""
-
-    wait_s: float
-    prefill_s: float
-    memory_s: float
-    stall_s: float
-    slowdown_s: float
-    decode_s: float
-    hit_tokens: float
-    uncached_tokens: float
-    batch: int
-    pending: int
-    newness: float
-    """What a newcomer's total is multiplied by; 1 for the others."""
-    total: float
 
 
 class ExpectedLatency:
@@ -66,73 +45,20 @@ class ExpectedLatency:
 
     learns = True
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Options:
-        others: float = field(
-            default=0.5,
-            metadata={
-                "advice": "Weight of what a request costs others; 0.1 if only the first token counts, 1 for "
-                "even streams."
-            },
-        )
-        own_work: float = field(
-            default=0.0,
-            metadata={"advice": "Extra weight of the request's own prefill; raise it to hit caches more."},
-        )
-        cache_tokens: float = field(
-            default=400_000,
-            metadata={"advice": "Tokens a replica's cache holds, until its metrics say; too large is safer."},
-        )
-        offload_tokens: float = field(
-            default=0,
-            metadata={"advice": "Tokens that host memory holds behind each cache (LMCache, HiCache)."},
-        )
-        cache_step: float = field(
-            default=0.02,
-            metadata={"advice": "How fast a mirror's size follows the cached tokens reported; 0 is never."},
-        )
-        index_mb: float = field(
-            default=256.0,
-            metadata={"advice": "Memory for all mirrors of one version in one process, in MB."},
-        )
-        scope_share: float = field(
-            default=1.0,
-            metadata={
-                "advice": "Most of a mirror that one tenant may fill; below 1 where tenants are hostile."
-            },
-        )
-        metrics_fresh_s: float = field(
-            default=10.0,
-            metadata={"advice": "Age at which scraped figures are no longer believed, in seconds."},
-        )
-        slow_start_s: float = field(
-            default=5.0,
-            metadata={
-                "advice": "How long a replica that came or was restarted takes load slowly, in seconds."
-            },
-        )
-        drift: float = field(
-            default=1e-5,
-            metadata={
-                "advice": "How fast learned speeds follow change; 1e-4 where speeds vary by the minute."
-            },
-        )
+    Options = ExpectedLatencyOptions
 
-        def __post_init__(self) -> None:
-            for name in ("others", "own_work", "cache_step", "offload_tokens", "slow_start_s", "drift"):
-                if not 0 <= getattr(self, name) < inf:
-                    raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-            for name in ("cache_tokens", "index_mb", "metrics_fresh_s"):
-                if not 0 < getattr(self, name) < inf:
-                    raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}")
-            if not 0 < self.scope_share <= 1:
-                raise ValueError(f"scope_share must be more than 0 and at most 1, got {self.scope_share}")
-
-    def __init__(self, options: Options, random: Random) -> None:
+    def __init__(self, options: ExpectedLatencyOptions, random: Random) -> None:
         self._options = options
         self._random = random
-        self._accounts: dict[str, _Account] = {}
+        self._weights = Weights(
+            options.others, options.own_work, options.metrics_fresh_s, options.slow_start_s
+        )
+        self._accounts: dict[str, Account] = {}
+        # Candidates are the same from one request to the next, but for a few moments a day.
+        self._candidates: list[ReplicaView] = []
+        self._row: list[Account] = []
         self._models = Models(options.drift)
+        self._means = (1.0, 1.0)
         self._began = False
         self._mirrors = Mirrors(
             options.cache_tokens,
@@ -147,56 +73,97 @@ class ExpectedLatency:
 
     def choose(self, request: RequestFacts, candidates: Sequence[R], now: float) -> R:
         prompt = request.prompt or NO_PROMPT
+        row = self._row_of(candidates, now)
         hits = self._mirrors.hits(prompt)
-        tokens, block_tokens = prompt.tokens, prompt.block_tokens
-        prefill, decode, answer = self._models.prefill, self._models.decode, self._answer_tokens.value
-        usual = 1.0 / self._models.prefill_paces.mean
-        base_s, token_s, pair_s = prefill.base_s * usual, prefill.token_s * usual, prefill.pair_s * usual
-        usual = answer / self._models.decode_paces.mean
-        alone_s, neighbour_s = decode.alone_s * usual, decode.neighbour_s * usual
-        least = inf
+        bounds = self._bounds(row, prompt, hits, now)
+        nearest = bounds.index(min(bounds))
+        least = self._exact(row[nearest], candidates[nearest], bounds[nearest], prompt, hits, now)
         chosen: list[R] = []
-        accounts = self._accounts
-        for replica in candidates:
-            account = accounts.get(replica.id)
-            if account is None or account.read_at != replica.load_at or not account.is_known:
-                account = self._account(replica, now)
-            hit = hits.get(replica.id)
-            uncached = tokens if hit is None else max(tokens - hit * block_tokens, 1.0)
-            own_s = base_s + uncached * (token_s + pair_s * (tokens - uncached / 2))
-            total = account.prefill_weight * own_s
-            total += account.decode_weight * (alone_s + neighbour_s * account.neighbours)
-            if account.ledger.pending:
-                total += account.ledger.wait_s(now)
-            if uncached > account.room_tokens:
-                total += self._memory_s(account, uncached, now)
-            if now < account.settled_at:
-                total *= self._newness(account, now)
-            if total < least - _TIE:
-                least, chosen = total, [replica]
-            elif total <= least + _TIE:
+        for index in [index for index, bound in enumerate(bounds) if bound <= least + _TIE]:
+            if bounds[index] > least + _TIE:
+                continue
+            replica = candidates[index]
+            cost = self._exact(row[index], replica, bounds[index], prompt, hits, now)
+            if cost < least - _TIE:
+                least, chosen = cost, [replica]
+            elif cost <= least + _TIE:
                 chosen.append(replica)
         return chosen[0] if len(chosen) == 1 else chosen[self._random.randrange(len(chosen))]
+
+    def _row_of(self, candidates: Sequence[R], now: float) -> list[Account]:
+        """The candidates' accounts in their order, as priced at the last event of each."""
+        if candidates != self._candidates:
+            self._row = [
+                self._accounts.get(replica.id) or self._meet(replica.id, replica.weight, now)
+                for replica in candidates
+            ]
+            self._candidates = list(candidates)
+        means = self._models.prefill_paces.mean, self._models.decode_paces.mean
+        if means != self._means:
+            self._means = means
+            for account in self._accounts.values():
+                if not account.is_known:
+                    account.price(self._answer_tokens.value, now)
+        return self._row
+
+    def _bounds(
+        self, row: Sequence[Account], prompt: Prompt, hits: Mapping[str, int], now: float
+    ) -> list[float]:
+        """No less than this is what the prompt costs on each; see `Account`."""
+        prefill, decode = self._models.prefill, self._models.decode
+        usual, answer = 1.0 / self._means[0], self._answer_tokens.value / self._means[1]
+        own_s = {
+            hit: usual * prefill.seconds(_uncached(prompt, hit), prompt.tokens) for hit in {0, *hits.values()}
+        }
+        alone_s, neighbour_s, hit_of = answer * decode.alone_s, answer * decode.neighbour_s, hits.get
+        return [
+            account.prefill_weight * own_s[hit_of(account.replica, 0)]
+            + account.alone_weight * alone_s
+            + account.neighbour_weight * neighbour_s
+            + (max(account.ready_at - now, account.least_wait_s) if now < account.plain_until else 0.0)
+            for account in row
+        ]
+
+    def _exact(
+        self,
+        account: Account,
+        replica: ReplicaView,
+        bound: float,
+        prompt: Prompt,
+        hits: Mapping[str, int],
+        now: float,
+    ) -> float:
+        """The cost itself."""
+        if account.read_at != replica.load_at:
+            self._read_load(account, replica, now)
+        uncached = _uncached(prompt, hits.get(account.replica, 0))
+        cost = bound
+        if now >= account.plain_until:
+            cost += account.ledger.wait_s(now)
+        if uncached > account.room_tokens:
+            cost += account.memory_s(uncached, now)
+        return cost if now >= account.settled_at else cost * account.newness(now)
 
     def weigh(self, request: RequestFacts, candidates: Sequence[R], now: float) -> Sequence[Weighed]:
         prompt = request.prompt or NO_PROMPT
         hits = self._mirrors.hits(prompt)
         weighed = []
-        for replica in candidates:
-            terms = self._cost(self._account(replica, now), prompt, hits.get(replica.id, 0), now)._asdict()
+        for replica, account in zip(candidates, self._row_of(candidates, now), strict=True):
+            if account.read_at != replica.load_at:
+                self._read_load(account, replica, now)
+            terms = self._cost(account, prompt, hits.get(replica.id, 0), now)._asdict()
             weighed.append(Weighed(replica.id, terms.pop("total"), terms))
         return weighed
 
-    def _cost(self, account: "_Account", prompt: Prompt, hit_blocks: int, now: float) -> Cost:
+    def _cost(self, account: Account, prompt: Prompt, hit_blocks: int, now: float) -> Cost:
         """The same total as `choose` finds, term by term."""
         options, ledger = self._options, account.ledger
-        hit = min(hit_blocks * prompt.block_tokens, prompt.tokens)
-        uncached = max(prompt.tokens - hit, 1.0)
+        uncached = _uncached(prompt, hit_blocks)
         prefill_s = ledger.prefill_s(uncached, prompt.tokens)
         stall_s, slowdown_s, decode_s = self._others(ledger, prefill_s)
-        wait_s, memory_s = ledger.wait_s(now), self._memory_s(account, uncached, now)
+        wait_s, memory_s = ledger.wait_s(now), account.memory_s(uncached, now)
         own = wait_s + prefill_s + memory_s + options.own_work * prefill_s
-        newness = self._newness(account, now)
+        newness = account.newness(now)
         return Cost(
             wait_s=wait_s,
             prefill_s=prefill_s,
@@ -204,7 +171,7 @@ class ExpectedLatency:
             stall_s=stall_s,
             slowdown_s=slowdown_s,
             decode_s=decode_s,
-            hit_tokens=hit,
+            hit_tokens=min(hit_blocks * prompt.block_tokens, prompt.tokens),
             uncached_tokens=uncached,
             batch=ledger.batch,
             pending=ledger.pending,
@@ -221,58 +188,10 @@ class ExpectedLatency:
             answer * ledger.decode_s(batch + 1),
         )
 
-    def _account(self, replica: ReplicaView, now: float) -> "_Account":
-        """The replica's account, with its price as of the last event and its last scrape read."""
-        account = self._accounts.get(replica.id) or self._meet(replica.id, replica.weight, now)
-        if account.read_at != replica.load_at:
-            self._read_load(account, replica)
-            self._price(account, now)
-        elif not account.is_known:
-            self._price(account, now)
-        return account
-
-    def _price(self, account: "_Account", now: float) -> None:
-        """What the models' seconds are multiplied by here, and the room that is left."""
-        ledger, options = account.ledger, self._options
-        weight = 1.0 + options.own_work + options.others * ledger.batch
-        prefill, decode = ledger.prefill_pace, ledger.decode_pace
-        account.prefill_weight = prefill.own * weight
-        account.decode_weight = options.others * decode.own
-        account.is_known = prefill.samples > 0 and decode.samples > 0
-        account.neighbours = 2 * ledger.batch + 1
-        account.room_tokens = _FULL * account.tokens - self._used_tokens(account, now)
-
-    def _used_tokens(self, account: "_Account", now: float) -> float:
-        """Of the engine's memory, by requests that are there: as scraped, or by own count."""
-        ledger = account.ledger
-        if account.used_tokens is not None and now - account.read_at < self._options.metrics_fresh_s:
-            return account.used_tokens + ledger.sent_tokens - account.sent_before
-        return ledger.tokens_held + ledger.batch * self._answer_tokens.value / 2
-
-    def _memory_s(self, account: "_Account", uncached: float, now: float) -> float:
-        """Seconds until running requests have given back what this one needs."""
-        over = uncached - account.room_tokens
-        return over / max(account.ledger.released_per_s(now), 1.0) if over > 0 else 0.0
-
-    def _newness(self, account: "_Account", now: float) -> float:
-        """From 10 when it comes down to 1 when it has settled, as the time it has been there grows."""
-        left_s = account.settled_at - now
-        if left_s <= 0:
-            return 1.0
-        slow_start_s = self._options.slow_start_s
-        return slow_start_s / max(slow_start_s - left_s, _FIRST_SHARE * slow_start_s)
-
-    def _read_load(self, account: "_Account", replica: ReplicaView) -> None:
-        load = replica.load
-        account.read_at = replica.load_at
-        account.sent_before = account.ledger.sent_tokens
-        if load is None:
-            return
-        if load.kv_capacity_tokens and load.kv_capacity_tokens != account.tokens:
-            account.tokens = load.kv_capacity_tokens
+    def _read_load(self, account: Account, replica: ReplicaView, now: float) -> None:
+        if account.read_load(replica):
             self._mirrors.set_size(replica.id, account.tokens)
-        ratio = load.kv_usage_ratio
-        account.used_tokens = None if ratio is None else ratio * account.tokens
+        account.price(self._answer_tokens.value, now)
 
     # ---- learning ----
 
@@ -284,7 +203,7 @@ class ExpectedLatency:
                 account = self._accounts.get(event.replica)
                 if account is not None:
                     account.ledger.first_token(event)
-                    self._price(account, event.at)
+                    account.price(self._answer_tokens.value, event.at)
             case Done():
                 self._done(event)
             case Forgotten():
@@ -304,7 +223,7 @@ class ExpectedLatency:
         hit = min(self._mirrors.hits(prompt).get(event.replica, 0) * prompt.block_tokens, prompt.tokens)
         account.ledger.dispatched(event, prompt.tokens, hit)
         self._mirrors.store(event.replica, prompt)
-        self._price(account, event.at)
+        account.price(self._answer_tokens.value, event.at)
 
     def _done(self, event: Done) -> None:
         account = self._accounts.get(event.replica)
@@ -317,13 +236,16 @@ class ExpectedLatency:
                 self._answer_tokens.add(outcome.completion_tokens)
             if outcome.cached_tokens is not None:
                 self._mirrors.compare(event.replica, work.hit_tokens, outcome.cached_tokens)
+            elif work.seems_cold is not None:
+                self._mirrors.suspect(event.replica, work.hit_tokens, cold=work.seems_cold)
         if event.answer is not None:
             self._mirrors.store(event.replica, event.answer)
-        self._price(account, event.at)
+        account.price(self._answer_tokens.value, event.at)
 
     def _forget(self, replica: str) -> None:
         """A new life: nothing is there, nothing is cached, and its speed may be another."""
         account = self._accounts.pop(replica, None)
+        self._candidates = []
         if account is not None:
             account.ledger.leave()
         self._mirrors.forget(replica)
@@ -357,45 +279,18 @@ class ExpectedLatency:
 
     # ---- inside ----
 
-    def _meet(self, replica: str, weight: float, now: float) -> "_Account":
+    def _meet(self, replica: str, weight: float, now: float) -> Account:
         """A replica that nothing is known of is taken to be like the others, at its weight."""
         options = self._options
         ledger = Ledger(self._models, 1 / weight, now)
-        account = _Account(ledger, options.cache_tokens)
         # Whoever is met first of all is no newcomer: there is nobody else.
-        account.settled_at = now + options.slow_start_s if self._began else 0.0
+        settled_at = now + options.slow_start_s if self._began else 0.0
+        account = Account(replica, ledger, self._weights, options.cache_tokens, settled_at)
+        account.price(self._answer_tokens.value, now)
         self._accounts[replica] = account
-        self._price(account, now)
         return account
 
 
-class _Account:
-    """One replica: its ledger, its memory as last scraped, and its price as of the last event."""
-
-    __slots__ = (
-        "decode_weight",
-        "is_known",
-        "ledger",
-        "neighbours",
-        "prefill_weight",
-        "read_at",
-        "room_tokens",
-        "sent_before",
-        "settled_at",
-        "tokens",
-        "used_tokens",
-    )
-
-    def __init__(self, ledger: Ledger, tokens: float) -> None:
-        self.ledger = ledger
-        self.settled_at = 0.0
-        self.tokens = tokens
-        """What its memory holds."""
-        self.used_tokens: float | None = None
-        self.read_at = 0.0
-        self.sent_before = 0.0
-        self.prefill_weight = self.decode_weight = self.room_tokens = 0.0
-        self.is_known = False
-        """It has a pace of its own; until then it follows the others'."""
-        self.neighbours = 0
-        """How often a neighbour's share of a token's time is paid: by each that is there, and for each."""
+def _uncached(prompt: Prompt, hit_blocks: int) -> float:
+    """Tokens that are left to compute; at least one, to sample from."""
+    return max(prompt.tokens - hit_blocks * prompt.block_tokens, 1.0)

@@ -4,54 +4,22 @@ Kept from events alone, those of other workers included, so it is never older th
 that never comes costs accuracy until its request is too old to be believed.
 """
 
-from math import exp
+from math import exp, inf, sqrt
 from typing import Final
 
 from policies.outcome import Ending
 from policies.routing.cost_model import DecodeModel, Pace, Paces, PrefillModel
 from policies.routing.events import Dispatched, Done, FirstToken
+from policies.routing.work import Work
 
 _SAME_STEP_S: Final = 0.0005
 """First tokens closer than this came out of one engine step."""
 _LEAST_LEFT: Final = 0.1
 """Share of its prediction that a prefill under way still takes, however long it has."""
-_EXPIRY_FACTOR: Final = 5.0
-_EXPIRY_S: Final = 60.0
+_TOLD_APART: Final = 3.0
+"""How many times longer a prefill must take without the cache than with it for its time to say which."""
+_STALLED_S: Final = 1.0
 _RELEASE_WINDOW_S: Final = 10.0
-
-
-class Work:
-    """One request on one replica. `at`, `first_at` in seconds, `prefill_s` as predicted when it was sent."""
-
-    __slots__ = (
-        "at",
-        "busy_at_first",
-        "first_at",
-        "hit_tokens",
-        "prefill_s",
-        "prefilled_at_first",
-        "ready_at",
-        "tokens",
-        "uncached",
-    )
-
-    def __init__(self, at: float, tokens: float, hit_tokens: float, prefill_s: float) -> None:
-        self.at = at
-        self.tokens = tokens
-        self.hit_tokens = hit_tokens
-        self.uncached = max(1.0, tokens - hit_tokens)
-        self.prefill_s = prefill_s
-        self.ready_at: float | None = None
-        """When its prefill is taken to be over, for answers that come whole and never show a first token."""
-        self.first_at: float | None = None
-        self.busy_at_first = 0.0
-        self.prefilled_at_first = 0.0
-
-    def is_over(self, now: float) -> bool:
-        """Its prefill must have ended by now; or nobody will say any more what became of it."""
-        if self.ready_at is not None and self.ready_at <= now:
-            return True
-        return now - self.at > _EXPIRY_FACTOR * self.prefill_s + _EXPIRY_S and self.ready_at is None
 
 
 class Models:
@@ -130,11 +98,25 @@ class Ledger:
                 continue
             elapsed = now - max(head.at, began)
             own = max(head.prefill_s - elapsed, _LEAST_LEFT * head.prefill_s)
-            if elapsed > 2 * head.prefill_s + 1.0:
+            if elapsed > 2 * head.prefill_s + _STALLED_S:
                 # It stalls: the longer it has, the longer it will.
                 own = 0.5 * elapsed
             return max(left_s, 0.0) + own
         return 0.0
+
+    def outlook(self) -> tuple[float, float, float]:
+        """When `wait_s` ends as far as is known now, the least it says before, and until when both hold.
+
+        While they do, `wait_s(now)` is `max(first - now, second)`.
+        """
+        for head in self._pending.values():
+            began = max(head.at, self.last_first_at)
+            left_s = max(self._pending_s - head.prefill_s, 0.0)
+            ready_at, least_s = began + head.prefill_s + left_s, left_s + _LEAST_LEFT * head.prefill_s
+            if head.ready_at is not None:
+                return ready_at, least_s, head.ready_at
+            return ready_at, least_s, min(began + 2 * head.prefill_s + _STALLED_S, head.expires_at)
+        return -inf, 0.0, inf
 
     def prefill_s(self, uncached: float, tokens: float) -> float:
         """Of a prompt here, on its own."""
@@ -183,6 +165,8 @@ class Ledger:
         """What it was, if it was known to be there."""
         self._unpend(event.ticket)
         self._pass_time(event.at)
+        if self._open_sample is not None and event.at - self._open_sample[0] >= _SAME_STEP_S:
+            self._close_sample(self._open_sample)
         work = self._take_out(event.ticket)
         if work is None:
             return None
@@ -228,15 +212,28 @@ class Ledger:
             sample[2].append(work)
             return
         if sample is not None:
-            self._learn_prefill(sample[1], sample[2])
+            self._close_sample(sample)
         began = max(self.last_first_at, work.at)
         self._open_sample = at, at - began, [work]
 
-    def _learn_prefill(self, took_s: float, works: list[Work]) -> None:
+    def _close_sample(self, sample: tuple[float, float, list[Work]]) -> None:
+        _, took_s, works = sample
+        self._open_sample = None
         if took_s <= 0:
             return
-        uncached = sum([work.uncached for work in works])
-        pairs = sum([work.uncached * (work.tokens - work.uncached / 2) for work in works])
+        if len(works) == 1:
+            works[0].seems_cold = self._seems_cold(works[0], took_s)
+        self._learn_prefill(took_s, works)
+
+    def _seems_cold(self, work: Work, took_s: float) -> bool | None:
+        """On a logarithmic scale: whether that is nearer to what it takes with nothing cached."""
+        warm_s, cold_s = work.prefill_s, self.prefill_s(work.tokens, work.tokens)
+        return took_s > sqrt(warm_s * cold_s) if cold_s > _TOLD_APART * warm_s else None
+
+    def _learn_prefill(self, took_s: float, works: list[Work]) -> None:
+        lengths = [(work.tokens if work.seems_cold else work.uncached, work.tokens) for work in works]
+        uncached = sum([one for one, _ in lengths])
+        pairs = sum([one * (tokens - one / 2) for one, tokens in lengths])
         # The length for which one prompt of so many uncached tokens has as many pairs.
         length = pairs / uncached + uncached / 2
         taught_s = self.prefill_pace.learn(took_s, self.prefill.seconds(uncached, length))

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from policies.routing.events import Prompt
+from policies.routing.index_budget import blocks_within
 from policies.routing.knowledge import Mirror
-from policies.routing.prefix_index import PrefixIndex, blocks_within
+from policies.routing.prefix_index import PrefixIndex
 
 NO_PROMPT: Final = Prompt((), 0, 1)
 _USUAL_BLOCK_TOKENS: Final = 128.0
@@ -116,6 +117,13 @@ class Mirrors:
         """An answer's cached tokens, as foreseen and as they were."""
         self.predicted_tokens += predicted
         self.reported_tokens += reported
+        self._correct(replica, predicted, reported)
+
+    def suspect(self, replica: str, predicted: float, *, cold: bool) -> None:
+        """An answer whose engine does not report: by its time, it found what was foreseen, or nothing."""
+        self._correct(replica, predicted, 0.0 if cold else predicted)
+
+    def _correct(self, replica: str, predicted: float, reported: float) -> None:
         if self._truth(replica).compare(predicted, reported, self.block_tokens):
             self.forget(replica)
         else:

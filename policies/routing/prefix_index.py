@@ -6,21 +6,19 @@ nearly the engine's own order, least recently used first, at 8 to 16 bytes a blo
 """
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+from operator import attrgetter
 from typing import Final
 
 SCOPE_BITS: Final = 12
 """The low bits of a hash are its scope's (a tenant's), whose blocks can be counted by them."""
-_HASH_BYTES: Final = 32
-"""An integer of up to 60 bits in CPython; one of 64 takes 48."""
-_ERA_BYTES: Final = 16
-_SLOT_BYTES: Final = 20
-"""Of a dictionary: 4 in its index, and two thirds of an entry of 24."""
 _ERAS: Final = 8
 _HELD: Final = 8
 """A mirror has four bits of each mask: this one, and the number of the era of the block's last use."""
 _ALL: Final = 15
 _MAX_MASKS: Final = 1 << 16
+_ZERO_IS_FALSE: Final = bytes(byte if byte != ord("0") else 0 for byte in range(256))
 _STALE_PER_BLOCK: Final = 4
 _AGED_PER_BLOCK: Final = 4
 
@@ -60,21 +58,6 @@ class _Mirror:
         self.eras.append(_Era(next(code for code in codes if code not in used)))
 
 
-def blocks_within(budget_bytes: int) -> int:
-    """How many blocks of hashes of 60 bits an index may hold and stay within `budget_bytes`.
-
-    A dictionary that is full of removed entries is remade for three times what it holds, rounded up to a
-    power of two (CPython's `dictobject.c`): 82 bytes a block at first, up to 160 later.
-    """
-    best = 0
-    slots = 8
-    while slots * _SLOT_BYTES < budget_bytes:
-        rest = budget_bytes - slots * _SLOT_BYTES
-        best = max(best, min(slots // 3, rest // (_HASH_BYTES + _ERA_BYTES)))
-        slots *= 2
-    return best
-
-
 class PrefixIndex:
     """Mirrors by replica name, made when first written to; `capacity` is theirs in blocks until told better.
 
@@ -87,14 +70,13 @@ class PrefixIndex:
         self._scope_share = scope_share
         self._table: dict[int, int] = {}
         self._mirrors: dict[str, _Mirror] = {}
-        self._names: dict[int, str] = {}
+        self._names: list[str] = []
         self._live = 0
         self._size = 0
         # Equal masks are one object: there are few different ones among millions of blocks.
         self._masks: dict[int, int] = {}
         self._stale: list[_Mirror] = []
         self._free_numbers: list[int] = []
-        self._next_number = 0
         self._by_scope: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
@@ -106,22 +88,23 @@ class PrefixIndex:
         holders = self._live
         table = self._table
         found: dict[str, int] = {}
-        names = self._names
         depth = 0
         for block in blocks:
             remaining = holders & table.get(block, 0)
             if remaining != holders:
                 if depth:
-                    for held in _bits(holders ^ remaining):
-                        found[names[held]] = depth
+                    found.update(dict.fromkeys(self._named(holders ^ remaining), depth))
                 holders = remaining
                 if not holders:
                     return found
             depth += 1
         if depth:
-            for held in _bits(holders):
-                found[names[held]] = depth
+            found.update(dict.fromkeys(self._named(holders), depth))
         return found
+
+    def _named(self, holders: int) -> Iterable[str]:
+        """Whose held bits these are; a mirror's four bits are one hexadecimal digit, the last the first's."""
+        return compress(self._names, f"{holders:x}"[::-1].encode().translate(_ZERO_IS_FALSE))
 
     def insert(self, replica: str, blocks: Sequence[int]) -> None:
         """The replica has been given a prompt of these blocks: it will hold them, and they are its newest.
@@ -165,7 +148,6 @@ class PrefixIndex:
         if mirror is None:
             return
         self._live &= ~mirror.held
-        del self._names[mirror.held]
         self._stale.append(mirror)
 
     def resize(self, replica: str, capacity: int) -> None:
@@ -203,10 +185,10 @@ class PrefixIndex:
         if self._free_numbers:
             number = self._free_numbers.pop()
         else:
-            number = self._next_number
-            self._next_number += 1
+            number = len(self._names)
+            self._names.append("")
         mirror = self._mirrors[replica] = _Mirror(number, self._capacity)
-        self._names[mirror.held] = replica
+        self._names[number] = replica
         self._live |= mirror.held
         return mirror
 
@@ -217,7 +199,7 @@ class PrefixIndex:
         if mirror.size >= mirror.capacity:
             self._evict(mirror)
         elif self._size >= self._max_blocks:
-            self._evict(max(self._mirrors.values(), key=_size_of))
+            self._evict(max(self._mirrors.values(), key=attrgetter("size")))
         mirror.size += 1
         self._size += 1
         return True
@@ -296,14 +278,3 @@ class PrefixIndex:
             if not mirror.eras:
                 self._stale.pop()
                 self._free_numbers.append(mirror.number)
-
-
-def _size_of(mirror: _Mirror) -> int:
-    return mirror.size
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest
-        mask ^= lowest

@@ -6,7 +6,7 @@ It has a socket of its own and is never reachable through the one that clients u
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Protocol
 
@@ -25,8 +25,10 @@ from router.admin.explain import explained
 from router.admin.page import Page
 from router.admin.views import (
     ConfigView,
+    KvReports,
     ModelsView,
     ReplicasView,
+    ReplicaView,
     Reports,
     StatusView,
     find_replicas,
@@ -36,7 +38,8 @@ from router.admin.views import (
 from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, TurnoutError
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig
-from router.fleet.replicas import Fleet
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
 from router.observe.metrics import RouterMetrics
 
@@ -67,12 +70,14 @@ class AdminApi:
         reports: Reports,
         rules: RequestRules,
         workers: Workers | None,
+        kv_events: KvReports | None,
     ) -> None:
         self._fleet = fleet
         self._rules = rules
         self._metrics = metrics
         self._reports = reports
         self._workers = workers
+        self._kv_events = kv_events
         self._process = _process_collectors()
         self._began = time.monotonic()
         self._version = version("turnout")
@@ -95,14 +100,14 @@ class AdminApi:
                 ready=fleet.ready,
                 config=ConfigView(generation=config.generation, reload_failed=config.reload_failed),
                 models=model_views(fleet),
-                replicas=replica_views(fleet.replicas, self._reports, _now()),
+                replicas=self._views(fleet.replicas),
             )
         )
 
     async def replicas(self, _request: Request) -> Response:
         """`ReplicasView`."""
         await self._refresh()
-        return _json(ReplicasView(replica_views(self._fleet().replicas, self._reports, _now())))
+        return _json(ReplicasView(self._views(self._fleet().replicas)))
 
     async def models(self, _request: Request) -> Response:
         """`ModelsView`."""
@@ -125,6 +130,9 @@ class AdminApi:
         """The replica may get requests again. `ReplicasView` of it."""
         return self._set_draining(request, draining=False)
 
+    def _views(self, replicas: Sequence[Replica]) -> list[ReplicaView]:
+        return replica_views(replicas, self._reports, self._kv_events, _now())
+
     async def _refresh(self) -> None:
         if self._workers is not None:
             await self._workers.refresh()
@@ -139,7 +147,7 @@ class AdminApi:
         if self._workers is not None:
             self._workers.draining_changed()
         log.info("replica %s: %s by an operator", replica_id, "draining" if draining else "draining ended")
-        return _json(ReplicasView(replica_views(replicas, self._reports, _now())))
+        return _json(ReplicasView(self._views(replicas)))
 
 
 def create_admin_app(
@@ -149,12 +157,13 @@ def create_admin_app(
     reports: Reports,
     rules: RequestRules,
     workers: Workers | None = None,
+    kv_events: KvReports | None = None,
 ) -> Starlette:
     """The whole admin surface. Without `[admin] token` only loopback clients are served.
 
-    `workers` is None where this process is the whole router.
+    `workers` is None where this process is the whole router, `kv_events` where none are listened to.
     """
-    api = AdminApi(fleet, metrics, reports, rules, workers)
+    api = AdminApi(fleet, metrics, reports, rules, workers, kv_events)
     routes = [
         Route("/", Page().show),
         Route("/metrics", api.metrics),

@@ -6,7 +6,7 @@ from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint, InferenceRequest
 from router.api.tgi import read_generate
 from router.fleet.decision import DecisionView, decision
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 
 _HEADERS = {"content-type": "application/json"}
 _SUBJECTS = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "inputs": Endpoint.GENERATE}

@@ -11,7 +11,9 @@ import msgspec
 
 from router.fleet.detection import Seen
 from router.fleet.figures import Figure, Figures
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.kv_figures import KvFigures
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 
 class Reports(Protocol):
@@ -19,6 +21,13 @@ class Reports(Protocol):
 
     def figures(self, replica: Replica) -> Figures | None: ...
     def seen(self, replica: Replica) -> Seen | None: ...
+    def warnings(self, replica: Replica) -> tuple[str, ...]: ...
+
+
+class KvReports(Protocol):
+    """How well replicas' KV events are heard; `router.fleet.kv_events.KvEvents` is one."""
+
+    def figures(self, replica: Replica) -> KvFigures | None: ...
     def warnings(self, replica: Replica) -> tuple[str, ...]: ...
 
 
@@ -53,7 +62,8 @@ class SeenView(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     """One replica of one version. `ready`: it may get requests; not down, not draining, not full.
 
-    `seen` is null until it has answered. `warnings` are sentences on what is not as it is configured.
+    `seen` is null until it has answered, `kv_events` where none are listened to: they are summed up over the
+    processes that do. `warnings` are sentences on what is not as it is configured.
     """
 
     id: str
@@ -71,6 +81,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     metrics_age_s: float | None = None
     figures: FiguresView = FiguresView()
     seen: SeenView | None = None
+    kv_events: KvFigures | None = None
     warnings: list[str] = []
 
 
@@ -122,9 +133,11 @@ class ReplicasView(msgspec.Struct, frozen=True):
     replicas: list[ReplicaView]
 
 
-def replica_views(replicas: Sequence[Replica], reports: Reports, now: float) -> list[ReplicaView]:
+def replica_views(
+    replicas: Sequence[Replica], reports: Reports, kv_events: KvReports | None, now: float
+) -> list[ReplicaView]:
     """`now` is the clock of `Replica.load_at`."""
-    return [_replica_view(replica, reports, now) for replica in replicas]
+    return [_replica_view(replica, reports, kv_events, now) for replica in replicas]
 
 
 def model_views(fleet: Fleet) -> list[ModelView]:
@@ -156,7 +169,7 @@ def _version_view(version: str, names: list[str], replicas: Sequence[Replica]) -
     )
 
 
-def _replica_view(replica: Replica, reports: Reports, now: float) -> ReplicaView:
+def _replica_view(replica: Replica, reports: Reports, kv_events: KvReports | None, now: float) -> ReplicaView:
     identity = replica.identity
     return ReplicaView(
         id=replica.id,
@@ -174,7 +187,8 @@ def _replica_view(replica: Replica, reports: Reports, now: float) -> ReplicaView
         metrics_age_s=None if replica.load is None else max(0.0, now - replica.load_at),
         figures=figures_view(reports.figures(replica)),
         seen=_seen_view(reports.seen(replica), replica),
-        warnings=list(reports.warnings(replica)),
+        kv_events=None if kv_events is None else kv_events.figures(replica),
+        warnings=[*reports.warnings(replica), *(() if kv_events is None else kv_events.warnings(replica))],
     )
 
 

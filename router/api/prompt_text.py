@@ -26,7 +26,9 @@ class _Part(msgspec.Struct):
     text: str | None = None
 
 
-class _Message(msgspec.Struct):
+class Message(msgspec.Struct):
+    """What of a message an engine sees, in any of the dialects."""
+
     role: str = ""
     type: str = ""
     content: str | list[msgspec.Raw] | None = None
@@ -38,9 +40,9 @@ class _Message(msgspec.Struct):
     arguments: str | None = None
 
 
-_MESSAGES: Final = msgspec.json.Decoder(list[_Message])
+_MESSAGES: Final = msgspec.json.Decoder(list[Message])
 _PART_OF: Final = msgspec.json.Decoder(_Part)
-_INPUT: Final = msgspec.json.Decoder(str | list[_Message])
+_INPUT: Final = msgspec.json.Decoder(str | list[Message])
 _SYSTEM: Final = msgspec.json.Decoder(str | list[msgspec.Raw])
 _PROMPT: Final = msgspec.json.Decoder(str | list[Any])
 
@@ -57,19 +59,14 @@ def text_of(request: InferenceRequest) -> str | list[int] | None:
         return None
 
 
-def answered(text: str, answer: str) -> str:
-    """The text with which the next turn begins, after this answer."""
-    return f"{text}{_MESSAGE}assistant{_CONTENT}{answer}"
-
-
 def _chat(members: Members) -> str:
-    return _tools(members) + "".join(map(_message, _MESSAGES.decode(members["messages"])))
+    return _tools(members) + "".join(map(message_text, _MESSAGES.decode(members["messages"])))
 
 
 def _anthropic(members: Members) -> str:
     system = members.get("system")
     before = "" if system is None else f"{_MESSAGE}system{_CONTENT}{_content(_SYSTEM.decode(system))}"
-    return _tools(members) + before + "".join(map(_message, _MESSAGES.decode(members["messages"])))
+    return _tools(members) + before + "".join(map(message_text, _MESSAGES.decode(members["messages"])))
 
 
 def _responses(members: Members) -> str | None:
@@ -77,10 +74,10 @@ def _responses(members: Members) -> str | None:
         return None
     instructions = members.get("instructions")
     given = _INPUT.decode(members["input"])
-    messages = [_Message(role="user", content=given)] if isinstance(given, str) else given
+    messages = [Message(role="user", content=given)] if isinstance(given, str) else given
     if instructions is not None and instructions != msgspec.Raw(b"null"):
-        messages = [_Message(role="system", content=msgspec.json.decode(instructions, type=str)), *messages]
-    return _tools(members) + "".join(map(_message, messages))
+        messages = [Message(role="system", content=msgspec.json.decode(instructions, type=str)), *messages]
+    return _tools(members) + "".join(map(message_text, messages))
 
 
 def _completion(members: Members) -> str | list[int] | None:
@@ -102,7 +99,7 @@ def _tools(members: Members) -> str:
     return "" if tools is None else _sorted(msgspec.json.decode(tools)).decode()
 
 
-def _message(message: _Message) -> str:
+def message_text(message: Message) -> str:
     text = f"{_MESSAGE}{message.role or message.type}{_CONTENT}"
     content = message.content
     if content is not None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from router.admin.views import ModelView, ReplicaView, StatusView
 from router.commands.admin_client import ADMIN_URL, AdminClient
+from router.fleet.kv_figures import KvFigures
 
 REFRESH_S = 1.0
 
@@ -109,6 +110,7 @@ def _headline(status: StatusView) -> Text:
 
 
 def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:
+    heard = any(replica.kv_events for replica in replicas)
     table = Table(title=Text(model.model), title_justify="left", title_style="bold", header_style="dim")
     for name in ("version", "replica", "engine", "state"):
         table.add_column(name)
@@ -122,13 +124,15 @@ def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:
         "KV",
         "hits",
         "queue",
+        *(["KV events"] if heard else []),
     ):
         table.add_column(name, justify="right")
     for version in model.versions:
         own = [each for each in replicas if (each.model, each.version) == (model.model, version.version)]
         stable = " (stable)" if version.version == model.stable else ""
         for i, replica in enumerate(own):
-            table.add_row(f"{version.version}{stable}" if i == 0 else "", *_cells(replica))
+            events = [_kv_events(replica.kv_events)] if heard else []
+            table.add_row(f"{version.version}{stable}" if i == 0 else "", *_cells(replica), *events)
         if not own:
             table.add_row(f"{version.version}{stable}", Text("no replicas", style="dim"))
         table.add_section()
@@ -161,6 +165,16 @@ def _state(replica: ReplicaView) -> Text:
     if not replica.ready:
         return Text("full", style="yellow")
     return Text("up", style="green")
+
+
+def _kv_events(events: KvFigures | None) -> Text:
+    """How many come, and what was missed of them for good."""
+    if events is None:
+        return UNKNOWN
+    if not events.connected:
+        return Text("not heard", style="red")
+    rate = f"{_rounded(events.events_per_s)}/s"
+    return Text(f"{rate}, {events.losses} lost" if events.losses else rate)
 
 
 def _figure(replica: ReplicaView, name: str, form: Format) -> Text:

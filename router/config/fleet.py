@@ -175,6 +175,16 @@ class VersionConfig:
         checks.at_least(1),
         default=16,
     )
+    warm_join_prompts: int = option(
+        "Hot prompts, of one token's answer, that fill a new replica's cache before clients do; 0 is none.",
+        checks.between(0, 64),
+        default=0,
+    )
+    warm_join_tokens: int = option(
+        "The most prompt tokens that all of them together may have, per replica that joins.",
+        checks.at_least(1),
+        default=32_768,
+    )
     replicas: tuple[ReplicaConfig, ...] = option("The engines that serve this version.", default=())
     discover: DiscoverConfig | None = option(
         "How its replicas are found; instead of `replicas`.", default=None

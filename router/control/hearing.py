@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 
-from router.control.ledger import Shared, ticket_of
+from policies.routing.events import Event
+from router.control.ledger import ticket_of
 from router.control.messages import Place
 from router.control.sharing import Sharing
 from router.control.state import Snapshot, Version
-from router.fleet.replicas import Fleet, Pool, Replica
+from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 
 class Hearing:
@@ -33,7 +36,7 @@ class Hearing:
             if isinstance(pool.policy, Snapshot):
                 sharing.offer(model, version, pool.policy)
 
-    def _event(self, model: str, version: str, event: Shared) -> None:
+    def _event(self, model: str, version: str, event: Event) -> None:
         self._look_up()
         pool = self._pools.get((model, version))
         if pool is not None and pool.policy.learns:

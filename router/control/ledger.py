@@ -8,25 +8,29 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from policies.routing.events import Dispatched, Done, FirstToken, Forgotten, Prompt
+from policies.routing.events import Dispatched, Done, Event, FirstToken, Forgotten, Prompt
+from router.control.cache_news import NewsReader
 from router.control.messages import (
     SERIAL_BITS,
     Answered,
     Batch,
     Began,
     Bye,
+    Emptied,
     Ended,
     Flushed,
+    Lacks,
     Member,
     Open,
     Place,
+    Stores,
     WireAnswer,
     WirePrompt,
     outcome_from,
 )
 
 Shared = Dispatched | FirstToken | Done | Forgotten
-"""The events that members tell each other. What replicas say of their caches each hears for itself."""
+"""The events of requests and restarts, which all members tell each other."""
 
 
 class Told(NamedTuple):
@@ -34,7 +38,7 @@ class Told(NamedTuple):
 
     model: str
     version: str
-    event: Shared
+    event: Event
 
 
 class Request(NamedTuple):
@@ -61,6 +65,7 @@ class Ledger:
         self._changed = changed
         self._peers: dict[Member, _Peer] = {}
         self._counts: Counter[Place] = Counter()
+        self._news = NewsReader()
 
     def count(self, place: Place) -> int:
         """Requests of one version that others have on a replica."""
@@ -85,15 +90,17 @@ class Ledger:
             match entry:
                 case Began():
                     yield from self._began(batch.member, peer, entry, shift_s)
-                case Answered(serial, at):
-                    if serial in peer.open:
-                        place = peer.open[serial].place
-                        ticket = ticket_of(batch.member, serial)
-                        yield _told(place, FirstToken(place.replica, ticket, at + shift_s))
+                case Answered(serial, at) if serial in peer.open:
+                    place = peer.open[serial].place
+                    ticket = ticket_of(batch.member, serial)
+                    yield _told(place, FirstToken(place.replica, ticket, at + shift_s))
                 case Ended():
                     yield from self._ended(batch.member, peer, entry, shift_s)
                 case Flushed(place, at):
                     yield _told(place, Forgotten(place.replica, at + shift_s))
+                case Emptied() | Stores() | Lacks():
+                    news = self._news.read(batch.member, entry, shift_s)
+                    yield from (_told(entry.place, each) for each in news)
                 case Open(serials):
                     yield from self._settle(batch.member, peer, serials, now)
                 case Bye():
@@ -194,5 +201,5 @@ def _prompt(wire: WirePrompt) -> Prompt:
     return Prompt(tuple(wire.blocks), wire.tokens, wire.block_tokens, wire.exact)
 
 
-def _told(place: Place, event: Shared) -> Told:
+def _told(place: Place, event: Event) -> Told:
     return Told(place.model, place.version, event)

@@ -125,7 +125,36 @@ class StatePart(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
     data: bytes
 
 
-Entry = Began | Answered | Ended | Flushed | Open | Hello | Bye | WantState | StatePart
+class Emptied(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
+    """`CacheLost`, number `number` of what the sender tells of this replica."""
+
+    place: Place
+    number: int
+    at: float
+
+
+class Stores(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
+    """`BlocksStored`."""
+
+    place: Place
+    number: int
+    at: float
+    blocks: Sequence[int]
+    block_tokens: float | None
+
+
+class Lacks(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=12):
+    """`BlocksRemoved`."""
+
+    place: Place
+    number: int
+    at: float
+    blocks: Sequence[int]
+
+
+Entry = (
+    Began | Answered | Ended | Flushed | Open | Hello | Bye | WantState | StatePart | Emptied | Stores | Lacks
+)
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -8,6 +8,7 @@ import msgspec
 
 from router.control.messages import Member, Place
 from router.engines.engine import ReplicaLoad
+from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
 
@@ -23,6 +24,10 @@ class ReplicaReport(msgspec.Struct, array_like=True, frozen=True):
     in_flight: int
     waiting: int
     measured: OwnMeasurements
+    kv: KvFigures | None = None
+    kv_warnings: tuple[str, ...] = ()
+    warm_joins: dict[str, int] = {}
+    """Prompts sent to warm its cache, by what came of them."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):

@@ -11,7 +11,8 @@ from time import monotonic
 
 import msgspec
 
-from policies.routing.events import Dispatched, Done, FirstToken, Forgotten
+from policies.routing.events import CacheNews, Dispatched, Done, Event, FirstToken, Forgotten
+from router.control.cache_news import NewsWriter
 from router.control.channel import Channel
 from router.control.ledger import (
     Ledger,
@@ -52,7 +53,7 @@ JOINING_S = 2.0
 """So long after its start a member takes over what others have learned; later it knows better itself."""
 MAX_BATCH_BYTES = 61_440
 
-OnEvent = Callable[[str, str, Shared], None]
+OnEvent = Callable[[str, str, Event], None]
 OnCount = Callable[[Place, int], None]
 OnHealth = Callable[[bool], None]
 
@@ -95,6 +96,7 @@ class Sharing:
         self._codec = Codec()
         self._outboxes = [Outbox(channel, self._seal) for channel in channels]
         self._own: dict[int, Request] = {}
+        self._news = NewsWriter()
         self._ledger = Ledger(self._count)
         self._on_event: list[OnEvent] = []
         self._on_count: list[OnCount] = []
@@ -115,6 +117,17 @@ class Sharing:
         entry = self._codec.entry(self._entry(event, model, version))
         for outbox in self._outboxes:
             outbox.put(entry)
+
+    def publish_news(self, news: CacheNews, place: Place) -> None:
+        """Tell the other members of this router what a replica said of its cache.
+
+        Other routers hear that for themselves, if at all: it is more than a shared Redis should carry.
+        """
+        near = [outbox for outbox in self._outboxes if not outbox.channel.far]
+        for entry in self._news.entries(news, place):
+            encoded = self._codec.entry(entry)
+            for outbox in near:
+                outbox.put(encoded)
 
     def on_event(self, callback: OnEvent) -> None:
         """`callback(model, version, event)` for every event of another member, its times on this clock.

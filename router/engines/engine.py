@@ -109,6 +109,11 @@ class Engine(Protocol):
         """The `Need`s that it can meet."""
         ...
 
+    @property
+    def caches_answers(self) -> bool:
+        """Its prefix cache keeps what it generated too, so that the next turn finds it there."""
+        ...
+
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
         """What to send. Raises `TurnoutError` for what only this engine refuses."""
         ...

@@ -31,6 +31,8 @@ class Tgi:
         "chat", "completions", "generate", "tokenize", "logprobs", "tools", "tool_choice_required",
         "json_schema",
     })  # fmt: skip
+    caches_answers: bool = False
+    """Its allocator keeps the prompt's blocks and frees the others (backends/v3/src/radix.rs)."""
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
         path, body = request.endpoint.path, request.body

@@ -37,6 +37,7 @@ class Triton:
     clock: Callable[[], float] = time.time
     kind: str = "triton"
     offers: frozenset[str] = field(init=False)
+    caches_answers: bool = True
     _template: ChatTemplate | None = field(init=False)
     _layout: Layout = field(init=False)
 

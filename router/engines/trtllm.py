@@ -49,6 +49,7 @@ class Trtllm:
         "chat", "completions", "responses", "messages", "n", "best_of", "logprobs", "echo", "logit_bias",
         "tools", "json_object", "json_schema", "token_prompt", "batch_prompt",
     })  # fmt: skip
+    caches_answers: bool = True
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
         changes = model_changes(request, self.target.served_name)

@@ -22,6 +22,7 @@ class Vllm:
         "score", "n", "logprobs", "prompt_logprobs", "echo", "suffix", "logit_bias", "tools",
         "tool_choice_required", "json_object", "json_schema", "token_prompt", "batch_prompt",
     })  # fmt: skip
+    caches_answers: bool = True
 
     def to_upstream(self, request: InferenceRequest) -> UpstreamRequest:
         changes = model_changes(request, self.target.served_name) | usage_changes(request)

@@ -13,8 +13,10 @@ from router.engines import ENGINES
 from router.engines.engine import Target
 from router.fleet.extras import ExtraMissing
 from router.fleet.identity import Identity
+from router.fleet.pools import Pool
 from router.fleet.prompts import PromptHasher
-from router.fleet.replicas import Fleet, Pool, Replica, Route
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet, Route
 from router.fleet.token_blocks import TokenBlocks
 from router.fleet.token_prompts import TokenPrompts
 from router.fleet.tokenizing import Tokenizer

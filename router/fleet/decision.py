@@ -9,7 +9,8 @@ import msgspec
 from policies.routing.policy import Weighed
 from router.api.request import InferenceRequest
 from router.fleet.facts import Facts
-from router.fleet.replicas import Replica, Route
+from router.fleet.replicas import Replica
+from router.fleet.routes import Route
 
 _MOST_IN_A_HEADER = 8
 _DIGITS = 6

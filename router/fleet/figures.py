@@ -87,18 +87,24 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The readings of one replica within the window, oldest first."""
+    """The readings of one replica within the window, oldest first.
+
+    `before`: the last in which the engine spoke, of those that are too old: to begin anew may take minutes.
+    """
 
     readings: tuple[Reading, ...] = ()
     restarted: bool = False
+    before: Reading | None = None
 
     def add(self, reading: Reading, rules: FigureRules) -> "History":
         """With one more reading, without those too old, and without any from before a restart."""
-        if reading.load is not None and any(_fell(name, self.readings, reading) for name in _RESTART_TELLERS):
+        ever = self.readings if self.before is None else (self.before, *self.readings)
+        if reading.load is not None and any(_fell(name, ever, reading) for name in _RESTART_TELLERS):
             return History((reading,), restarted=True)
         span_s = max(rules.window_s, 2 * rules.scrape_period_s)
-        kept = (old for old in self.readings if reading.at - old.at <= span_s)
-        return History((*kept, reading))
+        kept = tuple(old for old in self.readings if reading.at - old.at <= span_s)
+        gone = [old for old in self.readings[: len(self.readings) - len(kept)] if old.load is not None]
+        return History((*kept, reading), before=gone[-1] if gone else self.before)
 
 
 def figures(history: History, own: OwnMeasurements, now: float, rules: FigureRules) -> Figures:

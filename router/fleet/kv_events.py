@@ -5,17 +5,18 @@ where. An engine process is heard once for all versions that it serves.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from policies.routing.events import BlocksRemoved, BlocksStored, CacheLost, Event
+from policies.routing.events import BlocksRemoved, BlocksStored, CacheLost, CacheNews
 from router.config.model import KvEventsConfig
 from router.engines.kv_cache_events import CacheEvent
 from router.fleet.block_map import BlockMap, Change
 from router.fleet.control_client import ControlClient
 from router.fleet.extras import ExtraMissing
 from router.fleet.kv_feed import KvFeed
+from router.fleet.kv_figures import KvFigures
 from router.fleet.kv_pull import PullFeed, PullPlace
 from router.fleet.kv_push import PushFeed, PushPlace
 from router.fleet.replicas import Replica
@@ -30,27 +31,6 @@ To forget them all takes a tenth of a second.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KvFigures:
-    """Of one replica, counted since its events are heard; see `FeedFigures`.
-
-    `blocks`: of the engine, that are known now. `orphans`: told, and not understood for want of what they
-    follow.
-    """
-
-    connections: int
-    events: int
-    events_per_s: float
-    gaps: int
-    losses: int
-    replays: int
-    restarts: int
-    unreadable: int
-    orphans: int
-    blocks: int
-    lag_s: float | None
-
-
 class KvEvents:
     """Hears whom it was told to `follow`, until `close`. Make it inside the event loop it will run on.
 
@@ -61,7 +41,7 @@ class KvEvents:
     def __init__(
         self,
         key: bytes,
-        tell: Callable[[Replica, Event], None],
+        tell: Callable[[Replica, CacheNews], None],
         *,
         pulls: bool = True,
         max_blocks: int = MAX_BLOCKS,
@@ -97,6 +77,11 @@ class KvEvents:
         if post is not None:
             post.hasten()
 
+    def pulls_from(self, replica: Replica) -> bool:
+        """What this one says, this process alone is told."""
+        post = self._rounds.of(replica)
+        return post is not None and post.is_pulled
+
     def figures(self, replica: Replica) -> KvFigures | None:
         """None for a replica that is not followed."""
         post = self._rounds.of(replica)
@@ -126,6 +111,8 @@ class EventPost:
         self.station = station
         self._owner = owner
         self._feeds: Sequence[KvFeed] = ()
+        self._stored: Counter[Replica] = Counter()
+        self._removed: Counter[Replica] = Counter()
         self._maps = {each.replica: self._map(each) for each in watched}
         self._failure = ""
         self._changed = Alarm()
@@ -142,8 +129,16 @@ class EventPost:
             each.replica: known[each.replica] if each.replica in known else self._map(each)
             for each in watched
         }
+        for counts in (self._stored, self._removed):
+            for replica in counts.keys() - self._maps.keys():
+                del counts[replica]
         if not self._maps.keys() <= known.keys():
             self._changed.ring()
+
+    @property
+    def is_pulled(self) -> bool:
+        config = self.station.kv_events
+        return config is not None and config.endpoint is None
 
     def hasten(self) -> None:
         for feed in self._feeds:
@@ -198,6 +193,8 @@ class EventPost:
 
     def _tell(self, replica: Replica, change: Change, unit: int) -> None:
         tell, now = self._owner.tell, self._now()
+        self._stored[replica] += len(change.stored)
+        self._removed[replica] += len(change.removed)
         if change.lost:
             tell(replica, CacheLost(replica.id, now))
         if change.stored:
@@ -212,24 +209,32 @@ class EventPost:
 
     def figures(self, replica: Replica) -> KvFigures:
         feeds, blocks, now = [feed.figures for feed in self._feeds], self._maps[replica], self._now()
+        ages = (feed.last_age_s(now) for feed in feeds)
         return KvFigures(
+            connected=bool(feeds) and all(feed.connected for feed in feeds),
+            known_blocks=len(blocks),
+            events_per_s=sum(feed.events_per_s(now) for feed in feeds),
+            last_event_age_s=min((age for age in ages if age is not None), default=None),
+            lag_s=max((feed.lag_s for feed in feeds if feed.lag_s is not None), default=None),
             connections=sum(feed.connections for feed in feeds),
             events=sum(feed.events for feed in feeds),
-            events_per_s=sum(feed.events_per_s(now) for feed in feeds),
+            stored_blocks=self._stored[replica],
+            removed_blocks=self._removed[replica],
+            orphan_blocks=blocks.orphans,
             gaps=sum(feed.gaps for feed in feeds),
             losses=sum(feed.losses for feed in feeds),
             replays=sum(feed.replays for feed in feeds),
+            failed_replays=sum(feed.failed_replays for feed in feeds),
             restarts=sum(feed.restarts for feed in feeds),
             unreadable=sum(feed.unreadable for feed in feeds),
-            orphans=blocks.orphans,
-            blocks=len(blocks),
-            lag_s=max((feed.lag_s for feed in feeds if feed.lag_s is not None), default=None),
         )
 
     def warnings(self, replica: Replica) -> tuple[str, ...]:
+        """Sentences about why its events are of no use."""
         blocks = self._maps[replica]
-        failures = [self._failure, *(feed.figures.failure for feed in self._feeds)]
-        sentences = [f"its KV events cannot be heard: {failure}" for failure in failures if failure]
+        sentences = [feed.figures.trouble for feed in self._feeds if feed.figures.trouble]
+        if self._failure:
+            sentences.append(f"its KV events cannot be heard: {self._failure}")
         if not blocks.fits:
             sentences.append(
                 f"its KV events are of no use: it caches blocks of {blocks.block_size} tokens, "

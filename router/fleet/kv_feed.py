@@ -36,9 +36,12 @@ class KvFeed(Protocol):
 class FeedFigures:
     """Counts since the feed began, but for `lag_s`, the age of the last live batch when it came.
 
-    `gaps` were noticed, `losses` could not be filled. `failure` is for people, empty while all is well.
+    `gaps` were noticed, `losses` could not be filled. `source` and `failure` are for people; the latter is
+    empty while all is well.
     """
 
+    source: str = ""
+    connected: bool = False
     connections: int = 0
     batches: int = 0
     events: int = 0
@@ -50,6 +53,7 @@ class FeedFigures:
     unreadable: int = 0
     lag_s: float | None = None
     failure: str = ""
+    _last_at: float | None = None
     _rate: float = 0.0
     _rate_at: float = 0.0
 
@@ -57,8 +61,23 @@ class FeedFigures:
         self.batches += 1
         self.events += events
         self._rate = self.events_per_s(now) + events / _RATE_WINDOW_S
-        self._rate_at = now
+        self._rate_at = self._last_at = now
+
+    def last_age_s(self, now: float) -> float | None:
+        """Since the last batch; None before the first."""
+        return None if self._last_at is None else max(0.0, now - self._last_at)
 
     def events_per_s(self, now: float) -> float:
         """Averaged with weights that fade over ten seconds."""
         return self._rate * exp((self._rate_at - now) / _RATE_WINDOW_S)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is heard, or of no use; empty while all is well."""
+        if self.failure:
+            return f"its KV events cannot be heard: {self.failure}"
+        if not self.connected:
+            return f"its KV events are not heard: there is no connection to {self.source}"
+        if self.unreadable and not self.batches:
+            return f"its KV events cannot be read: {self.source} sends what no known engine does"
+        return ""

@@ -40,7 +40,7 @@ class PullFeed:
     """Asks one server until cancelled."""
 
     def __init__(self, client: ControlClient, place: PullPlace, listener: KvListener) -> None:
-        self.figures = FeedFigures()
+        self.figures = FeedFigures(source=place.url)
         self._client = client
         self._place = place
         self._listener = listener
@@ -70,6 +70,8 @@ class PullFeed:
         if answer.status != 200:
             raise NoAnswer(f"{PATH} answered {answer.status}")
         self.figures.failure = ""
+        self.figures.connections += not self.figures.connected
+        self.figures.connected = True
         return answer.content
 
     def _failed(self, state: RetryCallState) -> None:
@@ -77,6 +79,7 @@ class PullFeed:
         if not self.figures.failure:
             log.warning("KV events of %s cannot be read: %s", self._place.url, error)
         self.figures.failure = str(error)
+        self.figures.connected = False
 
     def _take(self, content: bytes) -> None:
         try:

@@ -70,7 +70,7 @@ class PushFeed:
     """Hears one publisher until cancelled."""
 
     def __init__(self, links: Links, place: PushPlace, listener: KvListener) -> None:
-        self.figures = FeedFigures()
+        self.figures = FeedFigures(source=place.endpoint)
         self._links = links
         self._place = place
         self._listener = listener
@@ -113,11 +113,14 @@ class PushFeed:
             links, others = errors.split(LinkError)
             raise others or LinkError(str(links and links.exceptions[0])) from None
         finally:
+            self.figures.connected = False
             link.close()
 
     async def _keep_taking(self, link: Link) -> None:
         while True:
             batch = _numbered(await link.receive())
+            # Where publishers connect, the end of an older connection may be noticed after the newer began.
+            self.figures.connected = True
             if batch is None:
                 self.figures.unreadable += 1
                 continue
@@ -127,7 +130,9 @@ class PushFeed:
     async def _keep_catching_up(self, link: Link) -> None:
         """Whatever was published while there was no connection is gone unless it is asked for."""
         while True:
-            await link.connected()
+            self.figures.connected = await link.connection_changed()
+            if not self.figures.connected:
+                continue
             self.figures.connections += 1
             async with self._turn:
                 self._replays_at = 0.0

@@ -49,11 +49,15 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class HealthChange:
-    """A replica went up or down, and what the probe that decided it found."""
+    """A replica went up or down, and what the probe that decided it found.
+
+    `gone`: nobody listened there, or it slept. Who comes back after that has an empty cache.
+    """
 
     replica: Replica
     up: bool
     reason: str
+    gone: bool = False
 
 
 class Prober:
@@ -145,18 +149,19 @@ class ProbePost:
             verdict.observe(good, self._now())
         if verdict.up != before:
             for each in self._watched:
-                self._tell(each.replica, verdict.up, probe.reason)
+                self._tell(each.replica, verdict.up, probe)
 
-    def _tell(self, replica: Replica, up: bool, reason: str) -> None:
+    def _tell(self, replica: Replica, up: bool, probe: Probe) -> None:
         replica.up = up
         identity = replica.identity
         place = f"replica {replica.id} ({replica.engine.kind}, {identity.model} {identity.version})"
         if up:
             log.info("%s is up", place)
         else:
-            log.warning("%s is down: %s", place, reason)
+            log.warning("%s is down: %s", place, probe.reason)
         if self._prober.changed is not None:
-            self._prober.changed(HealthChange(replica, up, reason))
+            gone = probe.finding is Finding.GONE
+            self._prober.changed(HealthChange(replica, up, probe.reason, gone))
 
     async def _probe(self) -> Probe:
         if self._sleeping():

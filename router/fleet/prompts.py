@@ -7,14 +7,14 @@ is no cryptographic hash: a collision would cost a cache hit, never an answer.
 
 import hashlib
 from array import array
-from typing import Final
+from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
 from policies.routing.cost_model import Average
 from policies.routing.events import Prompt
 from policies.routing.prefix_index import SCOPE_BITS
-from router.api.prompt_text import answered, text_of
+from router.api.prompt_text import text_of
 from router.api.request import InferenceRequest
 from router.fleet.token_prompts import TokenPrompts
 
@@ -25,6 +25,21 @@ _BYTES_PER_TOKEN: Final = 4.0
 _RATIO_WINDOW: Final = 200
 _HASH_MASK: Final = (1 << 60) - 1
 _SCOPE_MASK: Final = (1 << SCOPE_BITS) - 1
+
+
+class Hashed(NamedTuple):
+    """A prompt, and where the hashes of its answer go on from; None where nobody is to guess those."""
+
+    prompt: Prompt
+    end: "End | None"
+
+
+class End(NamedTuple):
+    """Of a chain: its last link, with all its bits, the tag of its blocks, the bytes that fill no block."""
+
+    link: int
+    tag: int
+    rest: bytes
 
 
 class PromptHasher:
@@ -40,38 +55,46 @@ class PromptHasher:
         self._seeds: dict[tuple[str, bool], tuple[int, int]] = {}
         self._bytes_per_token = Average(_BYTES_PER_TOKEN, _RATIO_WINDOW)
 
-    def prompt_of(self, request: InferenceRequest, scope: str = "") -> Prompt | None:
+    def read(self, request: InferenceRequest, scope: str = "") -> Hashed | None:
         """The request's prompt; None for requests without one."""
         known = None if self._ids is None else self._ids.prompt_of(request)
         if known is not None:
-            return known
+            return Hashed(known, None)
         text = text_of(request)
-        return None if text is None else self.hashed(text, scope)
+        if text is None:
+            return None
+        hashed = self._hash(text, scope)
+        return hashed if self._ids is None else Hashed(hashed.prompt, None)
 
-    def answered(self, request: InferenceRequest, answer: str, scope: str = "") -> Prompt | None:
-        """What the next turn of this conversation begins with."""
-        text = None if self._ids is not None else text_of(request)
-        return self.hashed(answered(text, answer), scope) if isinstance(text, str) else None
+    def answered(self, hashed: Hashed, answer: str) -> Prompt | None:
+        """The prompt and its answer's text as one; None where `end` is."""
+        prompt, end = hashed
+        if end is None:
+            return None
+        content = answer.encode(errors="replace")
+        blocks, _ = _chain(end.rest + content, end.link, end.tag)
+        tokens = prompt.tokens + int(len(content) * prompt.block_tokens / BLOCK_BYTES)
+        return Prompt((*prompt.blocks, *blocks), tokens, prompt.block_tokens)
 
     def hashed(self, text: str | list[int], scope: str = "") -> Prompt:
         """Blocks of a text, or of token ids."""
-        exact = not isinstance(text, str)
-        if isinstance(text, str):
-            content, ratio = text.encode(errors="replace"), self._bytes_per_token.value
-        else:
-            content, ratio = array("I", [one & 0xFFFFFFFF for one in text]).tobytes(), float(_TOKEN_BYTES)
-        seed, tag = self._seed(scope, ids=exact)
-        blocks = []
-        parent = seed
-        for begin in range(0, len(content) - BLOCK_BYTES + 1, BLOCK_BYTES):
-            parent = xxh3_64_intdigest(content[begin : begin + BLOCK_BYTES], parent)
-            blocks.append(parent & _HASH_MASK & ~_SCOPE_MASK | tag)
-        return Prompt(tuple(blocks), int(len(content) / ratio), BLOCK_BYTES / ratio, exact)
+        return self._hash(text, scope).prompt
 
     def learn(self, prompt: Prompt, tokens: int) -> None:
         """What the engine counted."""
         if tokens > 0 and prompt.tokens > 0 and not prompt.exact:
             self._bytes_per_token.add(prompt.tokens * BLOCK_BYTES / prompt.block_tokens / tokens)
+
+    def _hash(self, text: str | list[int], scope: str) -> Hashed:
+        exact = not isinstance(text, str)
+        if isinstance(text, str):
+            content, ratio = text.encode(errors="replace"), self._bytes_per_token.value
+        else:
+            content, ratio = array("I", [one & 0xFFFFFFFF for one in text]).tobytes(), float(_TOKEN_BYTES)
+        blocks, end = _chain(content, *self._seed(scope, ids=exact))
+        prompt = Prompt(tuple(blocks), int(len(content) / ratio), BLOCK_BYTES / ratio, exact)
+        # Answers are texts: they do not go on from ids.
+        return Hashed(prompt, None if exact else end)
 
     def _seed(self, scope: str, *, ids: bool) -> tuple[int, int]:
         """Where a chain begins, and the tag that all its blocks carry."""
@@ -83,3 +106,13 @@ class PromptHasher:
             tag = xxh3_64_intdigest(scope.encode(), int.from_bytes(self._base.digest(), "big")) & _SCOPE_MASK
             known = self._seeds[scope, ids] = number, tag
         return known
+
+
+def _chain(content: bytes, link: int, tag: int) -> tuple[list[int], End]:
+    """Blocks that follow `link`, and where they end."""
+    blocks = []
+    full = len(content) - len(content) % BLOCK_BYTES
+    for begin in range(0, full, BLOCK_BYTES):
+        link = xxh3_64_intdigest(content[begin : begin + BLOCK_BYTES], link)
+        blocks.append(link & _HASH_MASK & ~_SCOPE_MASK | tag)
+    return blocks, End(link, tag, content[full:])

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from router.config.model import Config, KvEventsConfig, ReplicaConfig, VersionConfig
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 log = logging.getLogger("turnout.fleet")
 

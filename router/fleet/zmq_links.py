@@ -79,8 +79,9 @@ class Link:
         self._socket.setsockopt(option, value)
 
     def watch(self) -> None:
-        """Note connections from now on, for `connected`."""
-        self._monitor = self._socket.get_monitor_socket(self._zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        """Note connections from now on, for `connection_changed`."""
+        noted = self._zmq.EVENT_HANDSHAKE_SUCCEEDED | self._zmq.EVENT_DISCONNECTED
+        self._monitor = self._socket.get_monitor_socket(noted)
 
     def open(self, endpoint: str, *, bind: bool) -> "Link":
         self.set(self._zmq.IPV6, int("[" in endpoint))
@@ -113,9 +114,10 @@ class Link:
         with contextlib.suppress(self._zmq.ZMQError):
             self._zmq.Socket.shadow(self._socket).send_multipart(frames, self._zmq.NOBLOCK)
 
-    async def connected(self) -> None:
-        """Returns each time that a connection has come about since `watch`."""
-        await self._receive_monitor(self._monitor)
+    async def connection_changed(self) -> bool:
+        """The next change since `watch`: True for a connection that came about, False for one that ended."""
+        event = (await self._receive_monitor(self._monitor))["event"]
+        return bool(event == self._zmq.EVENT_HANDSHAKE_SUCCEEDED)
 
     def close(self) -> None:
         """Once is enough, twice does no harm."""

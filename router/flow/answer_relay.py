@@ -7,7 +7,7 @@ from router.api.request import InferenceRequest
 from router.api.tgi import translate_answer
 from router.engines.engine import Answer, Failure, StreamReader
 from router.engines.openai_stream import StreamCollector
-from router.fleet.replicas import Lease
+from router.fleet.leases import Lease
 from router.flow.call import JSON, Call, Limits
 from router.flow.relay import NOT_UTF8, Relay, is_utf8
 from router.flow.watch import Watch
@@ -49,6 +49,7 @@ class AnswerRelay(Relay):
             return
         now = monotonic()
         self.decide(now)
+        self.whole = answer.body
         call.usage = answer.usage
         call.finish_reason = answer.finish_reason
         call.begin(200, (JSON,), len(answer.body), now)

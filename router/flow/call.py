@@ -9,7 +9,8 @@ from router.api.errors import RequestError, TurnoutError
 from router.api.request import Endpoint, InferenceRequest, Usage
 from router.api.tgi import generate_error
 from router.fleet.facts import Facts
-from router.fleet.replicas import Replica, Route
+from router.fleet.replicas import Replica
+from router.fleet.routes import Route
 from router.flow.exchange import Exchange, Header
 from router.observe.events import Attempt
 

@@ -8,12 +8,16 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from policies.outcome import Ending
+from policies.routing.events import Prompt
 from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded, UpstreamError
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
 from router.fleet.decision import decision, header_of
-from router.fleet.replicas import Lease, Replica
+from router.fleet.facts import Facts
+from router.fleet.leases import Lease
+from router.fleet.replicas import Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
 from router.flow.relay import Relay
@@ -22,17 +26,26 @@ from router.flow.upstream import READ_BYTES, Upstream
 from router.flow.watch import Watch
 from router.observe.events import Attempt
 
+Answered = Callable[[Replica, InferenceRequest, Facts], None]
+
 
 class Dispatcher:
-    """Sends requests to replicas. `failed` is told of each that did not do its part."""
+    """Sends requests to replicas. `failed` is told of who did not do its part, `answered` of who answered."""
 
     def __init__(
-        self, limits: Limits, watch: Watch, upstreams: "Upstreams", *, failed: Callable[[Replica], None]
+        self,
+        limits: Limits,
+        watch: Watch,
+        upstreams: "Upstreams",
+        *,
+        failed: Callable[[Replica], None],
+        answered: Answered | None = None,
     ) -> None:
         self._limits = limits
         self._watch = watch
         self._upstreams = upstreams
         self._failed = failed
+        self._answered = answered
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
@@ -88,10 +101,14 @@ class Dispatcher:
             lease.close(None, monotonic())
             return
         outcome = relay.outcome()
-        lease.close(outcome, outcome.ended_at)
+        lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)
+        elif self._answered is not None and outcome.ending is Ending.COMPLETED:
+            assert call.request is not None
+            assert call.facts is not None
+            self._answered(lease.replica, call.request, call.facts)
 
     def _relay(self, call: Call, lease: Lease, request: InferenceRequest, *, streams: bool) -> Relay:
         if not streams:
@@ -137,6 +154,13 @@ def _request_for(call: Call, replica: Replica) -> InferenceRequest:
     if request.needs <= replica.offers or request.fallback is None:
         return request
     return request.fallback
+
+
+def _answer(call: Call, lease: Lease, relay: Relay) -> Prompt | None:
+    """Prompt and answer together, where the answer came whole and somebody wants to know."""
+    if relay.whole is None or call.facts is None or not lease.wants_answer:
+        return None
+    return call.facts.answered(relay.whole)
 
 
 def _header_lines(call: Call, request: UpstreamRequest) -> bytes:

@@ -12,7 +12,7 @@ from router.api.ids import RequestIds
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint
 from router.api.tgi import read_generate
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 from router.flow.call import Call, Limits
 from router.flow.dispatch import Dispatcher
 from router.flow.exchange import Exchange

@@ -19,7 +19,7 @@ from router.api.errors import (
 )
 from router.engines.engine import Failure
 from router.engines.failures import read_failure
-from router.fleet.replicas import Lease
+from router.fleet.leases import Lease
 from router.flow.call import Call, Limits
 from router.flow.connection import Connection
 from router.flow.eager import Signal
@@ -52,6 +52,7 @@ class Relay(ABC):
         "loop",
         "sent_at",
         "stale",
+        "whole",
     )
 
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch) -> None:
@@ -64,6 +65,8 @@ class Relay(ABC):
         self.ending = Ending.COMPLETED
         self.stale = False
         """A kept connection died before one byte came back: the peer's idle limit, not a failure."""
+        self.whole: bytes | None = None
+        """The client's answer, where it was given at once."""
         self.sent_at = 0.0
         self.decided_at: float | None = None
         self.deadline = call.deadline
@@ -203,7 +206,7 @@ class Relay(ABC):
         if self._over:
             return
         self.failure = failure
-        self.ending = ending or _ending_of(failure)
+        self.ending = ending or ending_of(failure)
         self.hang_up()
         self.settle()
 
@@ -242,7 +245,8 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _ending_of(failure: Failure) -> Ending:
+def ending_of(failure: Failure) -> Ending:
+    """How an attempt ended that failed so."""
     if failure.saturated:
         return Ending.SATURATED
     return Ending.CLIENT_ERROR if failure.error.fault is Fault.CLIENT else Ending.FAILED

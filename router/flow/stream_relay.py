@@ -7,7 +7,7 @@ from policies.outcome import Ending
 from router.api.errors import UpstreamProtocol
 from router.engines.engine import Failure, StreamReader
 from router.engines.sse import frame_of
-from router.fleet.replicas import Lease
+from router.fleet.leases import Lease
 from router.flow.call import EVENT_STREAM, Call, Limits
 from router.flow.connection import Connection
 from router.flow.relay import NOT_UTF8, Relay, is_utf8

@@ -10,7 +10,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from router.fleet.figures import Figures
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 
 LABELS = ("model", "version", "replica", "engine")
 
@@ -44,7 +45,7 @@ class ReplicaGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._now()
         # One dict for all gauges of a replica: its text is then written once.
-        rows = [(_labels(each), each, self._figures(each)) for each in self._fleet().replicas]
+        rows = [(labels_of(each), each, self._figures(each)) for each in self._fleet().replicas]
         yield _gauge("up", "1 if its health probes are good.", ((at, float(r.up)) for at, r, _ in rows))
         yield _gauge(
             "in_flight",
@@ -60,7 +61,7 @@ class ReplicaGauges(Collector):
             yield _gauge(name, about, ((at, _value(figures, field)) for at, _, figures in rows))
 
 
-def _labels(replica: Replica) -> dict[str, str]:
+def labels_of(replica: Replica) -> dict[str, str]:
     identity = replica.identity
     return dict(zip(LABELS, (identity.model, identity.version, replica.id, replica.engine.kind), strict=True))
 

@@ -12,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 from router.observe.events import Finished
 from router.observe.exposition import number
 from router.observe.series import OTHER, Histogram, Series

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from router.api.errors import InternalError, MethodNotAllowed, ModelNotFound, PathNotFound, TurnoutError
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 from router.flow.inference import ENDPOINTS
 from router.serving.asgi import InferenceApp
 

@@ -36,12 +36,26 @@ class Deputy:
             member=self._seat.member,
             pid=os.getpid(),
             series=list(router.metrics.series.items()),
-            replicas=[_replica_report(place, each) for place, each in self._replicas.items()],
+            replicas=[self._replica(place, each) for place, each in self._replicas.items()],
             dropped_log_lines=0 if router.access_log is None else router.access_log.dropped_lines,
             dropped_messages=0 if sharing is None else sharing.dropped,
             peers=0 if sharing is None else sharing.peers,
             cpu_s=sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),
             resident_bytes=_resident_bytes(),
+        )
+
+    def _replica(self, place: Place, replica: Replica) -> ReplicaReport:
+        events = self._router.kv_events
+        return ReplicaReport(
+            place=place,
+            up=replica.up,
+            draining=replica.draining,
+            in_flight=replica.own_in_flight,
+            waiting=replica.waiting,
+            measured=replica.meter.read(0, 0),
+            kv=events.figures(replica),
+            kv_warnings=events.warnings(replica),
+            warm_joins=dict(replica.warm_joins),
         )
 
     def obey(self, wish: Wish) -> None:
@@ -98,17 +112,6 @@ def _on_orphaned(post: Post, stop: Callable[[], None]) -> None:
         stop()
 
     loop.add_reader(post.lifeline, gone)
-
-
-def _replica_report(place: Place, replica: Replica) -> ReplicaReport:
-    return ReplicaReport(
-        place=place,
-        up=replica.up,
-        draining=replica.draining,
-        in_flight=replica.own_in_flight,
-        waiting=replica.waiting,
-        measured=replica.meter.read(0, 0),
-    )
 
 
 def _resident_bytes() -> int:

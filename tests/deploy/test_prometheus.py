@@ -32,7 +32,8 @@ def labels() -> dict[str, set[str]]:
     text = asyncio.run(_scraped())
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
-        found.setdefault(family.name, set())
+        # Also of metrics that have no sample in this fleet.
+        found.setdefault(family.name + ("_total" if family.type == "counter" else ""), set())
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

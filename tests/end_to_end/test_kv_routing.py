@@ -11,7 +11,8 @@ from router.api.request import Endpoint, InferenceRequest
 from router.config.decode import decode
 from router.fleet.build import build_fleet
 from router.fleet.kv_events import KvEvents
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.fleet.stations import watched_in
 from tests.router.engines.making import request
 from tests.support.engine_client import engine, post

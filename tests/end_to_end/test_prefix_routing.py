@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+import pytest
 from click.testing import CliRunner
 
 from router.commands.explain import explain
 from router.fleet.decision import DecisionView
+from router.fleet.prompts import BLOCK_BYTES
 from tests.support.loops import run_strictly
 from tests.support.simulated import RunningFleet, simulated_fleet
 
@@ -61,6 +63,47 @@ def test_a_conversation_stays_where_its_cache_is_while_others_spread() -> None:
             )
 
     with_fleet(test)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/generate"])
+@pytest.mark.parametrize("dialect", ["vllm", "tgi", "trtllm", "triton"])
+def test_the_next_turn_is_known_to_be_cached_as_far_as_the_answer_before_it(dialect: str, path: str) -> None:
+    """All the blocks of prompt and answer where engines cache what they say; TGI caches prompts only."""
+
+    async def test(_fleet: RunningFleet, client: httpx.AsyncClient) -> None:
+        asked, said, more = question(1)["content"], "", "more? " * 100
+        while len(said) < 3 * BLOCK_BYTES:
+            # Answers end when they like; one that is long enough is only a few prompts away.
+            asked += " and"
+            first = await client.post(path, json=conversation(path, asked))
+            said = said_in(path, first.raise_for_status().json())
+        again = conversation(path, asked, said, more)
+        answer = await client.post(path, json=again, headers={"x-turnout-explain": "1"})
+        decision = json.loads(answer.headers["x-turnout-decision"])
+        hit_tokens = max(one["terms"]["hit_tokens"] for one in decision["candidates"])
+        bytes_per_token = len(asked + said + more) / decision["prompt_tokens"]
+        known = asked if dialect == "tgi" else asked + said
+        # But for a rest that fills no block, and the marks between messages.
+        assert abs(hit_tokens * bytes_per_token - len(known)) < BLOCK_BYTES + 100
+
+    with_fleet(test, dialect)
+
+
+def conversation(path: str, *turns: str) -> dict[str, Any]:
+    if path == "/v1/chat/completions":
+        roles = ("user", "assistant", "user")
+        messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
+        return {"model": "m", "max_tokens": 900, "messages": messages}
+    if path == "/v1/completions":
+        return {"model": "m", "max_tokens": 900, "prompt": "".join(turns)}
+    return {"inputs": "".join(turns), "parameters": {"max_new_tokens": 900}}
+
+
+def said_in(path: str, answer: dict[str, Any]) -> str:
+    if path == "/generate":
+        return str(answer["generated_text"])
+    choice = answer["choices"][0]
+    return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
 
 def test_without_being_asked_nothing_is_explained() -> None:

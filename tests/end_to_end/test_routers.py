@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 from tests.support.loops import run_strictly
 from tests.support.raw_client import STREAMED_CHAT, post, raw_client
 from tests.support.redis_server import RedisServer, redis_server

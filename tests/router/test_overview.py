@@ -10,6 +10,7 @@ from router.control.desk import Desk
 from router.control.membership import Seat
 from router.control.messages import Member, Place
 from router.control.reports import ReplicaReport, WorkerReport
+from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
 from router.overview import MAX_GONE, Overview
@@ -27,7 +28,10 @@ def worker(number: int, *, up: bool = True, in_flight: int = 1, requests: int = 
         series.outcomes.count("ok")
         series.duration.observe(0.2)
     measured = OwnMeasurements(answers=requests, completion_tokens=10 * requests)
-    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured)
+    kv = KvFigures(connected=up, events=requests)
+    warnings = () if up else ("not heard",)
+    given = {"completed": requests}
+    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, kv, warnings, given)
     return structs.replace(report(number), series=[(("m", "v1", "vllm"), series)], replicas=[seen])
 
 
@@ -68,10 +72,15 @@ def test_workers_add_up(tmp_path: Path) -> None:
         made._show()
         assert (replica.own_in_flight, replica.waiting, replica.up) == (3, 3, True)
         assert replica.meter.read(0, 0).completion_tokens == 70
+        assert replica.warm_joins == {"completed": 7}
         assert answered(made) == 7
         there[1] = worker(2, up=False)
         made._show()
         assert replica.up is False
+        heard = made._kv_sums.figures(replica)
+        assert heard is not None
+        assert (heard.connected, heard.events) == (False, 4)
+        assert made._kv_sums.warnings(replica) == ("not heard",)
 
     overview(tmp_path, test)
 
@@ -93,6 +102,10 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         made._show()
         assert answered(made) == 6 + 3 * MAX_GONE
         assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
+        assert replica.warm_joins == {"completed": 6 + 3 * MAX_GONE}
+        heard = made._kv_sums.figures(replica)
+        assert heard is not None
+        assert (heard.listeners, heard.events) == (2, 6 + 3 * MAX_GONE)
         assert len(made._gone) == MAX_GONE
 
     overview(tmp_path, test)

@@ -8,8 +8,10 @@ from policies.routing.policy import R
 from router.api.request import InferenceRequest
 from router.engines.engine import Answer, Failure, StreamReader, UpstreamRequest
 from router.fleet.identity import Identity
+from router.fleet.pools import Pool
 from router.fleet.prompts import PromptHasher
-from router.fleet.replicas import Fleet, Pool, Replica, Route
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet, Route
 from router.fleet.stations import Station, Watched
 
 
@@ -17,6 +19,7 @@ class SilentEngine:
     """An adapter that is never asked to translate."""
 
     offers: frozenset[str] = frozenset()
+    caches_answers = True
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -117,12 +117,14 @@ class Flow:
 
 
 @contextlib.asynccontextmanager
-async def flowing(*scripts: Script, more: str = "", engine: str = "vllm") -> AsyncIterator[Flow]:
+async def flowing(
+    *scripts: Script, more: str = "", engine: str = "vllm", policy: str = "round_robin"
+) -> AsyncIterator[Flow]:
     """A flow over one scripted replica per script, chosen in turn, the first one first."""
     async with contextlib.AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(scripted_peer(script)) for script in scripts]
         listed = [f'url = "{peer.url}", engine = "{engine}"' for peer in peers]
-        flow = Flow(Router(decode(config_text(*listed, more=more), "test.toml")), peers)
+        flow = Flow(Router(decode(config_text(*listed, policy=policy, more=more), "test.toml")), peers)
         flow.router.inference._observer = flow.events.append
         try:
             yield flow
@@ -136,12 +138,13 @@ def through(
     *scripts: Script,
     more: str = "",
     engine: str = "vllm",
+    policy: str = "round_robin",
     uv: bool = False,
 ) -> None:
     """Run `test` over replicas with these scripts; nothing may be left behind or complain."""
 
     async def run() -> None:
-        async with flowing(*scripts, more=more, engine=engine) as flow:
+        async with flowing(*scripts, more=more, engine=engine, policy=policy) as flow:
             await test(flow)
 
     run_strictly(run(), uv=uv)

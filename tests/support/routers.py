@@ -23,7 +23,9 @@ class RunningRouter:
         return int(self.url.rpartition(":")[2])
 
 
-def config_text(*replicas: str, policy: str = "round_robin", more: str = "", server: str = "") -> str:
+def config_text(
+    *replicas: str, policy: str = "round_robin", more: str = "", server: str = "", version: str = ""
+) -> str:
     """A configuration with one model `m` of one version; `replicas` are inline tables."""
     listed = ",\n".join(f"  {{ {replica} }}" for replica in replicas)
     return f"""
@@ -40,6 +42,7 @@ stable = "v1"
 policy = "{policy}"
 [models.m.versions.v1]
 served_name = "served"
+{version}
 replicas = [
 {listed}
 ]

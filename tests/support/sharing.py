@@ -7,11 +7,11 @@ from pathlib import Path
 from random import Random
 
 from policies.outcome import Ending, Outcome
-from policies.routing.events import Dispatched, Done, FirstToken, Prompt
+from policies.routing.events import CacheNews, Dispatched, Done, Event, FirstToken, Prompt
 from router.control.channel import Channel, Received
 from router.control.datagrams import DatagramChannel
-from router.control.ledger import Shared, ticket_of
-from router.control.messages import Member
+from router.control.ledger import ticket_of
+from router.control.messages import Member, Place
 from router.control.sharing import Sharing
 from tests.support.scripted_server import until
 
@@ -23,7 +23,7 @@ class Peer:
 
     def __init__(self, member: Member, channels: Sequence[Channel]) -> None:
         self.sharing = Sharing(member, channels)
-        self.heard: list[Shared] = []
+        self.heard: list[Event] = []
         self.counts: dict[str, int] = {}
         self.health: list[bool] = []
         self.sharing.on_event(lambda model, version, event: self.heard.append(event))
@@ -43,6 +43,9 @@ class Peer:
 
     def done(self, replica: str, ticket: int, at: float = 0.0, answer: Prompt | None = None) -> None:
         self.sharing.publish(Done(replica, ticket, at, OUTCOME, answer), "m", "v1")
+
+    def news(self, news: CacheNews) -> None:
+        self.sharing.publish_news(news, Place("m", "v1", news.replica))
 
 
 class LossyChannel:

@@ -47,10 +47,17 @@ def replica_entry(engine: RunningEngine) -> str:
 
 @contextlib.asynccontextmanager
 async def simulated_fleet(
-    *dialects: str, policy: str = "round_robin", more: str = "", server: str = "", **options: object
+    *dialects: str,
+    policy: str = "round_robin",
+    more: str = "",
+    server: str = "",
+    version: str = "",
+    **options: object,
 ) -> AsyncIterator[RunningFleet]:
     """Replicas of these dialects as one version of model `m`, and a router that serves it."""
     async with simulated_engines(*dialects, **options) as engines:
-        text = config_text(*map(replica_entry, engines), policy=policy, more=more, server=server)
+        text = config_text(
+            *map(replica_entry, engines), policy=policy, more=more, server=server, version=version
+        )
         async with running_router(text) as running:
             yield RunningFleet(engines, running)

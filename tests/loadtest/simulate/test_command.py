@@ -212,3 +212,16 @@ def test_files_of_one_name_are_told_apart(config: Path, trace: Path, tmp_path: P
     )
     names = [one["name"] for one in json.loads(result.stdout)["results"]]
     assert len(set(names)) == 2 and "next" in names[1]
+
+
+def test_against_another_routers_rule_or_nobodys(config: Path, trace: Path) -> None:
+    """A policy by its name, on the same fleet; a name that is none is not taken for a file."""
+    arguments = ["--config", config, "--trace", trace, "--model", "m", "--json"]
+    result = call(*arguments, "--against", "smg")
+    assert result.exit_code == 0, result.output
+    old, smg = json.loads(result.stdout)["results"]
+    assert (old["name"], smg["name"]) == ("old: round_robin", "smg")
+    assert smg["hit"] > old["hit"]
+    result = call(*arguments, "--against", "smgg")
+    assert result.exit_code == 2
+    assert "no file 'smgg', and no policy; did you mean 'smg'?" in " ".join(result.output.split())

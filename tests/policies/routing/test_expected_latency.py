@@ -227,6 +227,20 @@ def test_a_flushed_cache_shows_in_the_answers() -> None:
     assert there.weigh(prompt("system", "9"))[home.id].terms["hit_tokens"] == 0
 
 
+def test_a_flushed_cache_shows_in_the_times_where_nobody_reports() -> None:
+    """As with TGI: cold prompts take a second, those it should hold a tenth; then those take a second, too."""
+    there = fleet()
+    home = there.replicas[0]
+    for number in range(20):
+        there.serve(prompt(f"{number}", "a", "b", "c"), home, prefill_s=1.0)
+        there.serve(prompt(f"{number}", "a", "b", "c"), home, prefill_s=0.1)
+    assert there.weigh(prompt("7", "a", "b", "c"))[home.id].terms["hit_tokens"] == 4_000
+    for number in range(4):
+        there.serve(prompt(f"{number}", "a", "b", "c"), home, prefill_s=1.0)
+    assert there.weigh(prompt("7", "a", "b", "c"))[home.id].terms["hit_tokens"] == 0
+    assert there.policy.reported_tokens == 0
+
+
 def test_a_mirror_is_as_large_as_the_engine_says() -> None:
     """2,000 tokens hold two of these prompts, 100,000 all of them."""
     there = fleet(1, 1)

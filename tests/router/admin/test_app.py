@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 from router.admin.app import create_admin_app
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig, Secret
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.observe.gauges import ReplicaGauges
 from router.observe.metrics import RouterMetrics
 from tests.support.bare_replicas import fleet, replica

@@ -18,6 +18,8 @@ from router.admin.views import (
 from router.engines.engine import ReplicaLoad
 from router.fleet.detection import Seen
 from router.fleet.figures import Figure, Figures
+from router.fleet.kv_figures import KvFigures
+from router.fleet.leases import Lease
 from router.fleet.replicas import Replica
 from tests.support.bare_replicas import fleet, replica
 
@@ -55,7 +57,7 @@ class Told:
 
 
 def shown(one: Replica, told: Told, now: float = 0.0) -> dict[str, Any]:
-    [view] = json.loads(msgspec.json.encode(replica_views([one], told, now)))
+    [view] = json.loads(msgspec.json.encode(replica_views([one], told, None, now)))
     return dict(view)
 
 
@@ -77,6 +79,7 @@ def test_a_replica_of_which_nothing_is_known() -> None:
         "metrics_age_s": None,
         "figures": dict.fromkeys(NUMBERS) | {"from_router": [], "stale": True},
         "seen": None,
+        "kv_events": None,
         "warnings": [],
     }
 
@@ -84,8 +87,8 @@ def test_a_replica_of_which_nothing_is_known() -> None:
 def test_a_replica_that_is_known_well() -> None:
     """State, figures, identity and warnings are all there."""
     one = replica("http://a:8000")
-    lease = one.lease()
-    one.lease().first_token(0.0)
+    lease = Lease(one)
+    Lease(one).first_token(0.0)
     one.draining = True
     one.load, one.load_at = ReplicaLoad(kv_block_tokens=16), 100.0
     figures = dataclasses.replace(
@@ -107,6 +110,23 @@ def test_a_replica_that_is_known_well() -> None:
     lease.close(None, 0.0)
 
 
+def test_kv_events_are_shown_with_their_warnings() -> None:
+    """After those of others, and null stays null."""
+
+    class Heard:
+        def figures(self, replica: Replica) -> KvFigures | None:
+            return KvFigures(connected=True, events=7)
+
+        def warnings(self, replica: Replica) -> tuple[str, ...]:
+            return ("nothing is heard",)
+
+    views = replica_views([replica()], Told(warnings=("it is odd",)), Heard(), 0.0)
+    [view] = json.loads(msgspec.json.encode(views))
+    assert (view["kv_events"]["connected"], view["kv_events"]["events"]) == (True, 7)
+    assert view["kv_events"]["last_event_age_s"] is None
+    assert view["warnings"] == ["it is odd", "nothing is heard"]
+
+
 def test_every_figure_is_shown() -> None:
     """A figure that is added one day cannot be forgotten here, and zero is not unknown."""
     names = {field.name for field in dataclasses.fields(Figures)} - {"stale", "restarted"}
@@ -123,14 +143,14 @@ def test_a_secret_is_in_no_view() -> None:
     """Neither the replica's key nor anything that holds it is shown."""
     one = replica()
     one.identity = dataclasses.replace(one.identity, api_key="sesame")
-    assert b"sesame" not in msgspec.json.encode(replica_views([one], Told(), 0.0))
+    assert b"sesame" not in msgspec.json.encode(replica_views([one], Told(), None, 0.0))
 
 
 def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
     """The stable version, the replicas by id and how many of them are ready."""
     down, up, other = replica("http://a"), replica("http://b"), replica("http://c", version="v2")
     down.up = False
-    up.lease()
+    Lease(up)
     [model] = json.loads(msgspec.json.encode(model_views(fleet(down, up, other))))
     assert model == {
         "model": "m",
@@ -163,5 +183,5 @@ def test_an_id_finds_all_versions_of_a_process() -> None:
 
 def test_views_can_be_read_back() -> None:
     """The types that encode are those that `turnout status` decodes with."""
-    views = ReplicasView(replica_views([replica()], Told(UNKNOWN, Seen()), 0.0))
+    views = ReplicasView(replica_views([replica()], Told(UNKNOWN, Seen()), None, 0.0))
     assert msgspec.json.decode(msgspec.json.encode(views), type=ReplicasView) == views

@@ -21,6 +21,7 @@ from router.admin.views import (
 )
 from router.commands import status as command
 from router.commands.status import status
+from router.fleet.kv_figures import KvFigures
 
 
 def replica(replica_id: str, **changes: object) -> ReplicaView:
@@ -124,6 +125,25 @@ def test_the_table_shows_what_replicas_do() -> None:
     assert silent.count("–") == 8
     assert "measured by this router" in result.output
     assert "up 2 h, configuration 2" in result.output
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        (KvFigures(connected=True, events_per_s=12.34), "12.3/s"),
+        (KvFigures(connected=True, events_per_s=0, losses=3), "0/s, 3 lost"),
+        (KvFigures(losses=3), "not heard"),
+        (None, "–"),
+    ],
+)
+def test_kv_events_have_a_column_where_there_are_any(events: KvFigures | None, words: str) -> None:
+    """How many come, and what is wrong; a replica that has none has a dash."""
+    others = replica("b:8000", kv_events=KvFigures())
+    output = run(document(replica("a:8000", kv_events=events), others)).output
+    [line] = [line for line in output.splitlines() if "a:8000" in line]
+    assert line.strip("│ ").split("│")[-1].strip() == words
+    assert "KV events" in output
+    assert "KV events" not in run(document(replica("a:8000"))).output
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from router.control.ledger import ticket_of
 from router.control.messages import Place
 from router.control.sharing import Sharing
 from router.fleet.build import build_fleet
-from router.fleet.replicas import Fleet, Lease, Pool
+from router.fleet.leases import Lease
+from router.fleet.pools import Pool
+from router.fleet.routes import Fleet
 from tests.support.flow import whole
 from tests.support.loops import run_strictly
 from tests.support.routers import config_text

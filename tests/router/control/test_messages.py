@@ -10,14 +10,17 @@ from router.control.messages import (
     Began,
     Bye,
     Codec,
+    Emptied,
     Ended,
     Entry,
     Flushed,
     Hello,
+    Lacks,
     Member,
     Open,
     Place,
     StatePart,
+    Stores,
     Undecodable,
     WantState,
     WireAnswer,
@@ -42,6 +45,10 @@ EVERY: list[Entry] = [
     Bye(),
     WantState(),
     StatePart("m", "v1", 0, 2, b"\x00\xff"),
+    Emptied(AT, 1, 1.5),
+    Stores(AT, 2, 1.5, HASHES, 16.0),
+    Stores(AT, 3, 1.5, [], None),
+    Lacks(AT, 4, 1.5, HASHES),
 ]
 
 

@@ -4,10 +4,21 @@ import asyncio
 from pathlib import Path
 from random import Random
 
-from policies.routing.events import Dispatched, Done, FirstToken, Forgotten, Prompt
+from policies.routing.events import (
+    BlocksRemoved,
+    BlocksStored,
+    CacheLost,
+    Dispatched,
+    Done,
+    Event,
+    FirstToken,
+    Forgotten,
+    Prompt,
+)
+from router.control.channel import Received
 from router.control.datagrams import DatagramChannel
-from router.control.messages import Member
-from router.control.sharing import Sharing
+from router.control.messages import Began, Codec, Emptied, Lacks, Member, Stores
+from router.control.sharing import Outbox, Sharing
 from tests.support.loops import run_strictly
 from tests.support.scripted_server import until
 from tests.support.sharing import OUTCOME, Peer, cut, workers
@@ -38,6 +49,93 @@ def test_events_reach_all_others(tmp_path: Path) -> None:
             assert all(peer.sharing.healthy for peer in (one, two, three))
 
     run_strictly(run(), uv=True)
+
+
+def test_news_of_caches_reach_this_router_only(tmp_path: Path) -> None:
+    """Its members, with all hashes; a channel to other routers carries none of it."""
+
+    async def run() -> None:
+        async with workers(tmp_path, 2) as (one, two):
+            far = FarChannel()
+            one.sharing._outboxes.append(Outbox(far, one.sharing._seal))
+            blocks = tuple(2**64 - 1 - number for number in range(30_000))
+            one.news(BlocksStored("a", 1.0, blocks, 16.0))
+            one.news(BlocksRemoved("a", 2.0, blocks[:3]))
+            one.news(CacheLost("a", 3.0))
+            ticket = one.dispatch("a", 4.0)
+            await until(lambda: Dispatched("a", ticket, 4.0) in two.heard)
+            *parts, removed, lost, _ = two.heard
+            assert sum((part.blocks for part in parts if isinstance(part, BlocksStored)), ()) == blocks
+            assert {part[:2] + part[3:] for part in parts} == {("a", 1.0, 16.0)}
+            assert (removed, lost) == (BlocksRemoved("a", 2.0, blocks[:3]), CacheLost("a", 3.0))
+            assert one.heard == []
+            await until(lambda: bool(far.sent))
+            kinds = {type(entry) for message in far.sent for entry in Codec().read(message).entries}
+            assert Began in kinds
+            assert not kinds & {Emptied, Stores, Lacks}
+
+    run_strictly(run(), uv=True)
+
+
+def test_who_misses_news_believes_in_nothing_that_is_gone(tmp_path: Path) -> None:
+    """One message in five is lost while blocks come and go: what is known in the end is there."""
+
+    async def run() -> None:
+        random = Random(5)
+        async with workers(tmp_path, 2, loss=0.2) as (one, two):
+            there: set[int] = set()
+            for number in range(200):
+                there.add(number)
+                one.news(BlocksStored("a", 0.0, (number,)))
+                if len(there) > 20:
+                    gone = random.choice(sorted(there))
+                    there.remove(gone)
+                    one.news(BlocksRemoved("a", 0.0, (gone,)))
+                await asyncio.sleep(0.002)
+            markers = [1000]
+            while not any(isinstance(each, BlocksStored) and each.blocks[0] >= 1000 for each in two.heard):
+                one.news(BlocksStored("a", 0.0, (markers[-1],)))
+                markers.append(markers[-1] + 1)
+                await asyncio.sleep(0.002)
+            assert believed(two.heard) <= {*there, *markers}
+            assert sum(isinstance(each, CacheLost) for each in two.heard) > 3
+
+    run_strictly(run(), uv=True)
+
+
+def believed(heard: list[Event]) -> set[int]:
+    """By somebody who takes every word for true."""
+    blocks: set[int] = set()
+    for event in heard:
+        match event:
+            case CacheLost():
+                blocks.clear()
+            case BlocksStored():
+                blocks.update(event.blocks)
+            case BlocksRemoved():
+                blocks.difference_update(event.blocks)
+    return blocks
+
+
+class FarChannel:
+    """To other routers, of which there are none."""
+
+    delay_s = 0.0
+    far = True
+    healthy = True
+    dropped = 0
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    async def start(self, received: Received) -> None:
+        pass
+
+    def send(self, message: bytes, to: Member | None = None) -> None:
+        self.sent.append(message)
+
+    async def close(self) -> None:
+        pass
 
 
 def test_counts_are_those_of_the_others(tmp_path: Path) -> None:

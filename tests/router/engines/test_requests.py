@@ -65,6 +65,10 @@ def test_what_each_engine_offers(kind: str) -> None:
     assert engine(kind).offers == OFFERS[kind]
 
 
+def test_all_but_tgi_cache_what_they_generated() -> None:
+    assert {kind for kind in ENGINES if not engine(kind).caches_answers} == {"tgi"}
+
+
 @pytest.mark.parametrize("kind", ["vllm", "tgi", "trtllm"])
 def test_the_body_is_untouched_where_nothing_must_change(kind: str) -> None:
     """The same bytes object, odd spacing and all."""

@@ -9,7 +9,7 @@ import pytest
 from router.api.request import Endpoint
 from router.config.decode import decode
 from router.fleet.build import build_fleet
-from router.fleet.replicas import Fleet
+from router.fleet.routes import Fleet
 from router.fleet.token_blocks import TokenBlocks
 from tests.router.engines.making import request
 from tests.support.tokenizers import ids, write_tokenizer
@@ -37,7 +37,8 @@ def test_with_a_tokenizer_prompts_are_token_ids(tmp_path: Path) -> None:
     """Where the ids are known; elsewhere, and without one, they are texts."""
     write_tokenizer(tmp_path / "tok")
     fleet = built(tmp_path)
-    first, second = (fleet.routes[f"m@{version}"].pool.facts(ASKED).prompt for version in ("v1", "v2"))
+    facts, text_facts = (fleet.routes[f"m@{version}"].pool.facts(ASKED) for version in ("v1", "v2"))
+    first, second = facts.prompt, text_facts.prompt
     assert first is not None
     assert second is not None
     assert first.blocks == TokenBlocks(b"key", 2).hash(ids("<s> hello there what"))
@@ -47,7 +48,9 @@ def test_with_a_tokenizer_prompts_are_token_ids(tmp_path: Path) -> None:
     unknown = fleet.routes["m@v1"].pool.facts(image).prompt
     assert unknown is not None
     assert not unknown.exact
-    assert fleet.routes["m@v1"].pool.hasher.answered(ASKED, "new") is None
+    answer = b'{"choices": [{"text": "new"}]}'
+    assert facts.answered(answer) is None, "the engine tells it"
+    assert text_facts.answered(answer) is not None
 
 
 def test_a_tokenizer_that_cannot_be_used_is_done_without(

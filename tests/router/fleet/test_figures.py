@@ -262,6 +262,17 @@ def test_any_counter_tells_a_restart(counter: str) -> None:
     assert len(past.readings) == 1
 
 
+def test_a_restart_that_took_its_time_is_one_too() -> None:
+    """No reading is left in the window, and none of what it told of rates is used."""
+    silent = history((0, ReplicaLoad(decode_tokens=500)), (5, None), (60, None), (120, None))
+    assert [reading.load for reading in silent.readings] == [None]
+    back = silent.add(Reading(START + 180, IDLE, ReplicaLoad(decode_tokens=20)), RULES)
+    assert back.restarted
+    went_on = silent.add(Reading(START + 180, IDLE, ReplicaLoad(decode_tokens=500)), RULES)
+    assert not went_on.restarted
+    assert figures(went_on, IDLE, START + 180, RULES).decode_tokens_per_s is None
+
+
 @pytest.mark.parametrize(
     "gauge", ["preemptions", "prefill_tokens_computed", "running_requests", "kv_usage_ratio"]
 )

@@ -18,6 +18,7 @@ from loadtest.engine.server import RunningEngine
 from policies.routing.events import BlocksRemoved, BlocksStored, CacheLost, Event
 from router.config.model import KvEventsConfig
 from router.fleet.kv_events import KvEvents
+from router.fleet.kv_figures import KvFigures
 from router.fleet.replicas import Replica
 from router.fleet.stations import Watched
 from router.fleet.token_blocks import TokenBlocks
@@ -155,8 +156,17 @@ def test_a_mirror_of_vllm_is_true(tmp_path: Path, version: str, seed: int) -> No
                 await until(lambda: told.blocks.get(one.replica, set()) == cached.blocks() != set())
                 figures = events.figures(one.replica)
                 assert figures is not None
-                assert (figures.gaps, figures.losses, figures.orphans, figures.unreadable) == (0, 0, 0, 0)
-                assert figures.blocks == len(cached.prefixes)
+                assert (figures.gaps, figures.losses, figures.orphan_blocks, figures.unreadable) == (
+                    0,
+                    0,
+                    0,
+                    0,
+                )
+                assert figures.known_blocks == len(cached.prefixes)
+                assert figures.stored_blocks - figures.removed_blocks >= len(cached.blocks())
+                assert figures.removed_blocks > 0
+                assert figures.connected
+                assert figures.last_event_age_s is not None
                 assert events.cached(one.replica) == cached.blocks()
                 assert {BlocksStored, BlocksRemoved} <= set(told.kinds)
                 assert events.warnings(one.replica) == ()
@@ -178,7 +188,7 @@ def test_a_mirror_of_trtllm_is_true(tmp_path: Path, push: bool) -> None:
                 await until(lambda: told.blocks.get(one.replica, set()) == cached.blocks() != set())
                 figures = events.figures(one.replica)
                 assert figures is not None
-                assert (figures.losses, figures.orphans) == (0, 0)
+                assert (figures.losses, figures.orphan_blocks) == (0, 0)
 
     run_strictly(run())
 
@@ -289,6 +299,7 @@ def test_a_block_size_that_does_not_fit_is_told(tmp_path: Path) -> None:
         async with publishing(tmp_path) as publisher:
             one = seen(None, pushed(tmp_path))
             async with following(one) as (events, told):
+                await until(lambda: connections(events, one) == 1)
                 publisher.send(stored(1))
                 await until(lambda: events.warnings(one.replica) != ())
                 (sentence,) = events.warnings(one.replica)
@@ -312,6 +323,7 @@ def test_without_the_extra_it_is_told_what_to_install(
                 "its KV events cannot be heard: zmq is not installed: pip install 'turnout[kv-events]'",
             )
             events.hasten(one.replica)
+            assert events.figures(one.replica) == KvFigures()
 
     run_strictly(run())
 
@@ -351,7 +363,12 @@ def test_figures_add_up_over_feeds(tmp_path: Path) -> None:
                 await until(lambda: len(told.kinds) == 2)
                 figures = events.figures(one.replica)
                 assert figures is not None
-                assert (figures.events, figures.blocks, figures.orphans, figures.replays) == (3, 2, 1, 1)
+                assert (figures.events, figures.known_blocks, figures.orphan_blocks, figures.replays) == (
+                    3,
+                    2,
+                    1,
+                    1,
+                )
                 assert 0 < figures.events_per_s <= 0.3
 
     run_strictly(run())

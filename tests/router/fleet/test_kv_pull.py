@@ -132,9 +132,11 @@ def test_bad_answers_are_told_and_survived(caplog: pytest.LogCaptureFixture) -> 
             await pull.after(entries(0, stored(1)))
             pull.server.replies[PATH] = answer(404)
             await until(lambda: pull.feed.figures.failure == f"{PATH} answered 404")
+            assert not pull.feed.figures.connected
             await pull.after(answer(200, b"oops"), entries(1, stored(2)))
             assert pull.mirror.hashes == hashes([1], [2])
             assert (pull.feed.figures.unreadable, pull.feed.figures.failure) == (1, "")
+            assert (pull.feed.figures.connected, pull.feed.figures.connections) == (True, 2)
 
     with caplog.at_level(logging.WARNING, "turnout.fleet.kv_events"):
         asyncio.run(run())

@@ -224,10 +224,13 @@ def test_a_connection_that_broke_is_made_good(tmp_path: Path) -> None:
         async with publishing(tmp_path) as publisher, hearing(tmp_path) as hear:
             publisher.send(stored(1))
             await hear.holds(hash_of(1))
+            assert hear.figures.connected
             publisher.kv.close()
+            await until(lambda: not hear.figures.connected)
             publisher.send(stored(2, parent=1))
             publisher.kv.open()
             await hear.holds(hash_of(1), hash_of(1, 2))
+            assert (hear.figures.connected, hear.figures.connections) == (True, 2)
             assert (hear.figures.restarts, hear.mirror.lost_times) == (0, 0)
 
     run_strictly(run())

@@ -14,8 +14,8 @@ from router.fleet.prober import HASTE_S, JITTER, HealthChange, Prober
 from tests.support.bare_replicas import watched
 from tests.support.scripted_server import Reply, ScriptedServer, answer, drip, hang, raw, serving, until
 
-FAST = HealthConfig(interval_s=0.02, timeout_s=0.3, up_after=2, down_after=3)
-SLOW = HealthConfig(interval_s=60.0, timeout_s=0.3)
+FAST = HealthConfig(interval_s=0.02, timeout_s=1.0, up_after=2, down_after=3)
+SLOW = HealthConfig(interval_s=60.0, timeout_s=1.0)
 WELL = answer()
 
 
@@ -24,11 +24,13 @@ class Scene:
 
     def __init__(self, config: HealthConfig) -> None:
         self.changes: list[tuple[str, bool, str]] = []
+        self.gone: list[bool] = []
         self.prober = Prober(config, changed=self._note, random=Random(1))
 
     def _note(self, change: HealthChange) -> None:
         assert change.replica.up is change.up
         self.changes.append((change.replica.identity.version, change.up, change.reason))
+        self.gone.append(change.gone)
 
 
 def play(
@@ -100,6 +102,7 @@ def test_a_well_replica_goes_down_after_a_streak(bad: Reply) -> None:
         await until(lambda: one.replica.up)
         assert server.seen["/health"] - bad_count >= FAST.up_after
         assert [up for _, up, _ in scene.changes] == [False, True]
+        assert scene.gone == [False, False]
 
     play(act)
 
@@ -115,6 +118,7 @@ def test_a_refused_connection_needs_no_streak() -> None:
         scene.prober.hasten(one.replica)
         await until(lambda: not one.replica.up)
         assert scene.changes == [("v1", False, "connection refused")]
+        assert scene.gone == [True]
 
     play(act, config=SLOW)
 
@@ -186,6 +190,7 @@ def test_a_sleeping_engine_is_not_ready() -> None:
         replica.load, replica.load_at = ReplicaLoad(sleeping=True), now()
         await until(lambda: not replica.up)
         assert scene.changes == [("v1", False, "the engine sleeps")]
+        assert scene.gone == [True]
         replica.load, replica.load_at = ReplicaLoad(sleeping=False), now()
         await until(lambda: replica.up)
         replica.load, replica.load_at = ReplicaLoad(sleeping=True), now() - 3600
@@ -256,7 +261,7 @@ def test_a_new_configuration_keeps_the_verdict() -> None:
         one = watched(server.url)
         scene.prober.follow([one])
         await until(lambda: not one.replica.up)
-        scene.prober.follow([one], HealthConfig(interval_s=0.01, timeout_s=0.3, up_after=1))
+        scene.prober.follow([one], HealthConfig(interval_s=0.01, timeout_s=1.0, up_after=1))
         assert not one.replica.up
         server.replies["/health"] = answer()
         await until(lambda: one.replica.up)

@@ -21,7 +21,7 @@ from tests.support.scripted_server import Reply, ScriptedServer, answer, drip, h
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "engines"
 VLLM = (FIXTURES / "vllm" / "metrics_v0.27.prom").read_bytes()
 TRTLLM_JSON = (FIXTURES / "trtllm" / "metrics_iteration_stats.json").read_bytes()
-FAST = ScrapeConfig(interval_s=0.02, timeout_s=0.3)
+FAST = ScrapeConfig(interval_s=0.02, timeout_s=1.0)
 MODELS = answer(200, json.dumps({"data": [{"id": "llama", "owned_by": "vllm"}]}).encode())
 
 

@@ -27,10 +27,12 @@ def test_messages_go_both_ways(tmp_path: Path) -> None:
         news = f"ipc://{tmp_path / 'b'}"
         publisher = links.publisher(news, 10, bind=True)
         subscriber = links.subscriber(news, "on", 10)
-        await subscriber.connected()
+        assert await subscriber.connection_changed()
         publisher.offer((b"off", b"1"))
         publisher.offer((b"on", b"2"))
         assert await subscriber.receive() == [b"on", b"2"]
+        publisher.close()
+        assert not await subscriber.connection_changed()
         links.close()
 
     run_strictly(run())
@@ -44,7 +46,7 @@ def test_a_wildcard_listens(tmp_path: Path) -> None:
         subscriber = links.subscriber("tcp://*:*", "", 10)
         place = subscriber._socket.getsockopt_string(links._zmq.LAST_ENDPOINT)
         publisher = links.publisher(place.replace("0.0.0.0", "127.0.0.1"), 10, bind=False)
-        await subscriber.connected()
+        assert await subscriber.connection_changed()
         while True:
             publisher.offer((b"", b"news"))
             try:

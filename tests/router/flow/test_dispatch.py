@@ -4,9 +4,11 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
+from policies.routing.events import Done
 from router.api.errors import EndpointNotSupported
 from router.api.request import InferenceRequest
 from router.engines.engine import UpstreamRequest
@@ -248,6 +250,42 @@ def test_the_time_that_a_connection_takes_is_not_the_routers(deaf_port: int) -> 
         assert float(exchange.answer_headers["x-turnout-overhead-ms"]) / 1000 < event.duration_s - 0.29
 
     through(test, answers(), answers(), more="[timeouts]\nconnect_s = 0.3")
+
+
+def done_in(flow: Flow) -> list[Done]:
+    """What others are told of the ends of requests, from now on."""
+    told: list[Done] = []
+    for pool in flow.router.fleet.pools.values():
+        pool.share(lambda event: told.append(event) if isinstance(event, Done) else None, count(1))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("policy", "engine", "blocks"),
+    [("expected_latency", "vllm", 3), ("expected_latency", "tgi", None), ("round_robin", "vllm", None)],
+)
+def test_who_learns_is_told_prompt_and_answer(policy: str, engine: str, blocks: int | None) -> None:
+    """Where the engine caches both; of a failed attempt before it, nothing."""
+
+    async def test(flow: Flow) -> None:
+        told = done_in(flow)
+        while not (event := await flow.serve(whole())).attempts[1:]:
+            told.clear()
+        assert event.outcome == "ok"
+        assert [done.answer and len(done.answer.blocks) for done in told] == [None, blocks]
+
+    long = WHOLE.replace(b"hello", b"hello" * 320)
+    through(test, plays(answer(b"", status=b"500 No")), answers(long), policy=policy, engine=engine)
+
+
+def test_of_a_stream_nothing_is_kept() -> None:
+    async def test(flow: Flow) -> None:
+        told = done_in(flow)
+        await flow.serve(streamed())
+        assert [done.answer for done in told] == [None]
+
+    frames = [piece("hello" * 320), LAST_PIECES]
+    through(test, streams(*frames), policy="expected_latency")
 
 
 class Unable:

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.engines.engine import ReplicaLoad
 from router.fleet.figures import Figure, Figures
+from router.fleet.leases import Lease
 from router.fleet.replicas import Replica
 from router.observe.exposition import render
 from router.observe.gauges import LABELS, ReplicaGauges
@@ -86,7 +87,7 @@ def test_unknown_is_absent_and_not_zero() -> None:
 def test_state_is_of_the_moment() -> None:
     """Health, requests in flight and the age of the metrics are read at the scrape."""
     one = replica("http://a")
-    lease = one.lease()
+    lease = Lease(one)
     one.up = False
     one.load, one.load_at = ReplicaLoad(), 10.0
     found = scraped({}, one, now=12.5)

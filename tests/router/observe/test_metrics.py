@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from policies.resilience.retry import RetryBudget
 from router.api.request import Usage
-from router.fleet.replicas import Fleet, Pool, Route
+from router.fleet.pools import Pool
+from router.fleet.routes import Fleet, Route
 from router.observe.events import GAP_BOUNDS_S, Attempt, Finished
 from router.observe.exposition import render
 from router.observe.metrics import ConfigState, RouterMetrics

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from router.fleet.replicas import Fleet, Replica
+from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.flow.inference import ENDPOINTS
 from router.serving.app import PublicPages, public_app
 from tests.support.bare_replicas import fleet, replica

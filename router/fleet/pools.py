@@ -1,0 +1,139 @@
+"""The replicas of one version, of which a request gets one: choosing and leasing are one synchronous step."""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count
+from random import Random
+
+from policies.resilience.retry import RetryBudget
+from policies.routing.by_beginning import ByBeginning
+from policies.routing.events import Dispatched, Forgotten
+from policies.routing.policy import Policy, Weighed
+from router.api.errors import EndpointNotSupported, NoHealthyReplica
+from router.api.request import InferenceRequest
+from router.fleet.facts import Facts
+from router.fleet.leases import Lease, Tell, Told, ToldLease
+from router.fleet.prompts import PromptHasher
+from router.fleet.replicas import Replica
+
+
+class Pool:
+    """The replicas that serve one version, the policy that chooses among them, the purse of their retries.
+
+    `alone`: other routers share these replicas and are not heard now, so all that is known is this router's.
+    """
+
+    __slots__ = (
+        "_fallback",
+        "_tell",
+        "_tickets",
+        "alone",
+        "hasher",
+        "policy",
+        "policy_name",
+        "replicas",
+        "retries",
+    )
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        policy: Policy,
+        retries: RetryBudget,
+        hasher: PromptHasher,
+        policy_name: str = "",
+    ) -> None:
+        self.replicas = tuple(replicas)
+        self.policy = policy
+        self.policy_name = policy_name
+        """As the configuration calls it."""
+        self.retries = retries
+        self.hasher = hasher
+        self.alone = False
+        self._fallback: Policy | None = None
+        """Chooses while this router is alone among others; what a policy mirrors is then far from true."""
+        self._tickets: Iterator[int] = count(1)
+        # None where nobody wants to know: leases then cost nothing more.
+        self._tell: Tell | None = policy.observe if policy.learns else None
+
+    def share(self, publish: Tell, tickets: Iterator[int]) -> None:
+        """Tell others too of what is leased here. `tickets` are unlike those of all others."""
+        self._tickets = tickets
+        self._fallback = ByBeginning(Random())
+
+        def tell(event: Told) -> None:
+            self.policy.observe(event)
+            publish(event)
+
+        self._tell = tell if self.policy.learns else publish
+
+    def facts(self, request: InferenceRequest) -> Facts:
+        """What the policy may know of a request; one object for all its attempts."""
+        return Facts(request, self.hasher)
+
+    def lease(
+        self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
+    ) -> Lease:
+        """Choose a replica that was not tried and lease it, in one step.
+
+        Raises `EndpointNotSupported` if no replica of the pool, ready or not, can do what the request
+        needs, and `NoHealthyReplica` if those that can are down, draining, full or tried.
+        """
+        policy = self.policy
+        chooses = self._fallback if self.alone and policy.learns and self._fallback is not None else policy
+        return self.lease_on(
+            chooses.choose(facts, self._candidates(request, tried), now), request, facts, now
+        )
+
+    def lease_on(self, replica: Replica, request: InferenceRequest, facts: Facts, now: float) -> Lease:
+        """Lease this one, whatever it can do."""
+        tell = self._tell
+        if tell is None:
+            return Lease(replica)
+        prompt = facts.prompt if self.policy.learns else None
+        event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
+        return ToldLease(replica, tell, self.hasher, event)
+
+    def forget(self, replica: Replica, now: float) -> None:
+        """The replica began anew: what its cache held is gone."""
+        if self._tell is not None and replica in self.replicas:
+            self._tell(Forgotten(replica.id, now))
+
+    def weigh(
+        self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
+    ) -> Sequence[Weighed]:
+        """How the policy sees the candidates. Raises what `lease` raises."""
+        return self.policy.weigh(facts, self._candidates(request, tried), now)
+
+    def _candidates(self, request: InferenceRequest, tried: Collection[Replica]) -> list[Replica]:
+        needs = request.needs
+        fallback = request.fallback
+        candidates = [
+            replica
+            for replica in self.replicas
+            # `ready`, spelled out: it is asked of every replica for every request.
+            if replica.up
+            and not replica.draining
+            and replica.in_flight < replica.max_in_flight
+            and (needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers))
+            and replica not in tried
+        ]
+        if not candidates:
+            raise self._refusal(request)
+        return candidates
+
+    def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
+        wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]
+        lacking = [min((wish - r.offers for wish in wishes), key=_size) for r in self.replicas]
+        if lacking and all(lacking):
+            least: frozenset[str] = min(lacking, key=_size)
+            missing = ", ".join(sorted(least))
+            engines = ", ".join(sorted({r.engine.kind for r in self.replicas}))
+            return EndpointNotSupported(
+                f"no replica of {request.model} supports this request: it needs {missing}, "
+                f"which none of its engines ({engines}) offers"
+            )
+        return NoHealthyReplica(f"no replica of {request.model} is ready to answer", retry_after_s=1.0)
+
+
+def _size(words: frozenset[str]) -> int:
+    return len(words)
