@@ -10,11 +10,16 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtest.demo.fleet import MODEL, DemoError, DemoFleet, demo_fleet
+from loadtest.demo.fleet import MODEL, DemoFleet, demo_fleet
 from loadtest.demo.report import print_report
 from loadtest.demo.traffic import Turn, drive
+from loadtest.router_process import RouterDidNotStart
 
 _MODELS = {MODEL: 6.0, "gpt-4o-mini": 2.0, f"{MODEL}@v2": 2.0}
+
+
+class DemoFailed(Exception):
+    """Requests failed."""
 
 
 @click.command()
@@ -41,7 +46,7 @@ def demo(seconds: float, clients: int, port: int, admin_port: int, keep: bool) -
         asyncio.run(_demo(console, seconds, clients, (port, admin_port), keep=keep))
     except KeyboardInterrupt:
         console.print("\nstopped")
-    except DemoError as error:
+    except (DemoFailed, RouterDidNotStart) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -54,7 +59,7 @@ async def _demo(
             turns = await _traffic(console, fleet, seconds, clients)
             print_report(console, fleet, turns, await _replica_figures(fleet))
             if any(turn.error or turn.status != 200 for turn in turns):
-                raise DemoError("some requests failed; the table above says which")
+                raise DemoFailed("some requests failed; the table above says which")
             if keep:
                 console.print("\n[bold]everything stays up; Ctrl-C ends it[/]")
                 await asyncio.Event().wait()

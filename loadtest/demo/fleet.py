@@ -1,14 +1,13 @@
 """The demo's fleet: simulated engines of all four kinds in this process, a router process before them."""
 
-import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest.engine.options import EngineOptions
 from loadtest.engine.server import RunningEngine, engine_options, serve_engine
+from loadtest.router_process import router_running
 
 MODEL = "llama-8b"
 SERVED_NAME = "demo-8b"
@@ -25,11 +24,6 @@ _CHAT_TEMPLATE = (
     "{% endfor %}"
     "<|im_start|>assistant\n"
 )
-_READY_S = 20.0
-
-
-class DemoError(Exception):
-    """The router did not come up; the message says what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +46,7 @@ class DemoFleet:
 
 @contextlib.asynccontextmanager
 async def demo_fleet(folder: Path, port: int, admin_port: int) -> AsyncIterator[DemoFleet]:
-    """Everything up; files in `folder`. Raises `DemoError` if the router does not start."""
+    """Everything up; files in `folder`. Raises `RouterDidNotStart`."""
     async with contextlib.AsyncExitStack() as stack:
         members: list[Member] = []
         for version, dialects in VERSIONS.items():
@@ -61,7 +55,7 @@ async def demo_fleet(folder: Path, port: int, admin_port: int) -> AsyncIterator[
                 members.append(Member(f"{version}-{dialect}-{number}", version, engine))
         config = folder / "turnout.toml"
         config.write_text(config_text(members, port, admin_port, folder))
-        endpoint, admin = await stack.enter_async_context(_router(config))
+        endpoint, admin = await stack.enter_async_context(router_running(config))
         yield DemoFleet(members, f"{endpoint}/v1", admin, config)
 
 
@@ -96,31 +90,3 @@ def _options(dialect: str, version: str) -> EngineOptions:
     # vLLM tells the cached tokens of a request only with this flag; trtllm-serve always does.
     extra = {"enable_prompt_tokens_details": True} if dialect == "vllm" else {}
     return engine_options(dialect, model=SERVED_NAME, seed=_SEEDS[version], extra=extra)
-
-
-@contextlib.asynccontextmanager
-async def _router(config: Path) -> AsyncIterator[tuple[str, str]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "router", "serve", "--config", str(config),
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield await _addresses(process)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _addresses(process: asyncio.subprocess.Process) -> tuple[str, str]:
-    """The two URLs that `turnout serve` announces."""
-    assert process.stderr is not None
-    said: list[str] = []
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_READY_S):
-            while line := (await process.stderr.readline()).decode():
-                said.append(line)
-                words = line.split()
-                if "serves" in words:
-                    return words[words.index("at") + 1].removesuffix("/v1,"), words[-1]
-    raise DemoError("the router did not start:\n" + "".join(said))

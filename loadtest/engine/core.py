@@ -24,7 +24,7 @@ __all__ = ["EngineCore", "EngineDead", "EngineOptions", "Generation", "Stats"]
 
 _STEPS_PER_TURN: Final = 16
 """Steps that may be applied in one turn of the event loop before sockets get theirs."""
-_MAX_LAG_S: Final = 0.1
+MAX_LAG_S: Final = 0.1
 _DEAD: Final = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 """What vLLM's servers say once their engine process is gone."""
 
@@ -198,7 +198,7 @@ class EngineCore:
         if self._underway is not None:
             if self._underway.ends_s > now:
                 return False
-            begins = max(self._underway.ends_s, now - _MAX_LAG_S)
+            begins = max(self._underway.ends_s, now - MAX_LAG_S)
             underway, self._underway = self._underway, None
             self._finish_step(underway)
         step = self.scheduler.schedule(begins)

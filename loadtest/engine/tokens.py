@@ -71,7 +71,8 @@ def encode(text: str) -> list[int]:
     for match in _TOKENS.finditer(text):
         known = _WORD_IDS.get(match[0], SPECIAL_IDS.get(match[0]))
         if known is not None:
-            _encode_pieces(text[start : match.start()], ids)
+            if start < match.start():
+                _encode_pieces(text[start : match.start()], ids)
             ids.append(known)
             start = match.end()
     _encode_pieces(text[start:], ids)

@@ -3,23 +3,20 @@
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from random import Random
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from loadtest.simulate.asked import Asked, workload_of, workload_options
 from loadtest.simulate.contender import Contender, Result, run
 from loadtest.simulate.contestants import rival
-from loadtest.simulate.generators import GENERATORS
 from loadtest.simulate.hardware import HARDWARE, TPOT_SLO_S
 from loadtest.simulate.html import page
-from loadtest.simulate.json_lines import TraceError
 from loadtest.simulate.plan import Plan, contender_of
 from loadtest.simulate.report import TABLE_WIDTH, json_report, notes, print_report
 from loadtest.simulate.results import Served, Slo
-from loadtest.simulate.traces import FORMS, form_of, read_trace
 from loadtest.simulate.workload import Workload
 from router.commands.configuration import load_or_exit
 
@@ -28,18 +25,12 @@ _TOLD_EVERY = 256
 """Calls from one look at the progress to the next."""
 
 
-class Options(TypedDict):
+class Options(Asked):
     """The command's options, as click hands them over."""
 
     config: Path
     against: str | None
     model: str | None
-    trace: Path | None
-    form: str | None
-    spread_s: float
-    generator: str | None
-    calls: int | None
-    speed: float
     profile: str
     host_tokens: int
     replicas: int | None
@@ -53,7 +44,6 @@ class Options(TypedDict):
     faults: Sequence[str]
     ttft_slo_s: float
     tpot_slo_ms: float | None
-    seed: int
     html_path: Path | None
     as_json: bool
 
@@ -67,17 +57,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--against", metavar="FILE|POLICY", help="Another configuration, or a policy: ours, or another router's."
 )
 @click.option("--model", help="Which of its models, where there are several.")
-@click.option("--trace", type=click.Path(exists=True, path_type=Path), help="What is asked, and when.")
-@click.option("--form", type=click.Choice(FORMS), help="The trace's form; default: what it looks like.")
-@click.option(
-    "--spread-s", type=click.FloatRange(0), default=0.0, help="Move requests by up to so much: coarse stamps."
-)
-@click.option("--generator", type=click.Choice(list(GENERATORS)), help="Made-up traffic instead of a trace.")
+@workload_options
 @click.option(
     "--calls", type=click.IntRange(1), help=f"Only the first so many; {_GENERATED_CALLS:,} if generated."
-)
-@click.option(
-    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="Arrivals so many times as fast."
 )
 @click.option("--profile", type=click.Choice(list(HARDWARE)), default="8b-h100", show_default=True)
 @click.option("--host-tokens", type=click.IntRange(0), default=0, help="KV tokens in each host's memory too.")
@@ -102,7 +84,6 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--ttft-slo-s", type=click.FloatRange(0), default=2.0, show_default=True)
 @click.option("--tpot-slo-ms", type=click.FloatRange(0), help="Default: 50, with the slower profiles 100.")
-@click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--html", "html_path", type=_FILE, help="Draw the results into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def simulate(**options: Unpack[Options]) -> None:
@@ -115,7 +96,7 @@ def simulate(**options: Unpack[Options]) -> None:
     Example:
       turnout simulate --config turnout.toml --against new.toml --trace conversation_trace.jsonl --speed 2
     """
-    workload = _workload(options)
+    workload = workload_of(options, _GENERATED_CALLS)
     slo = _slo(options)
     try:
         contenders = _contenders(options)
@@ -136,28 +117,6 @@ def simulate(**options: Unpack[Options]) -> None:
         title = " against ".join(result.name for result in results)
         text = page(title, _subtitle(options, workload), results, slo, notes(results, slo))
         options["html_path"].write_text(text, encoding="utf-8")
-
-
-def _workload(options: Options) -> Workload:
-    trace, generator, calls = options["trace"], options["generator"], options["calls"]
-    if (trace is None) == (generator is None):
-        raise click.UsageError("one of --trace and --generator is needed")
-    random = Random(options["seed"])
-    if generator is not None:
-        work = GENERATORS[generator](calls or _GENERATED_CALLS, random)
-    else:
-        work = _read(options, trace or Path(), random)
-        work = work if calls is None else work.first(calls)
-    if not len(work):
-        raise click.UsageError(f"{work.name}: there is no request in it")
-    return work.faster(options["speed"])
-
-
-def _read(options: Options, trace: Path, random: Random) -> Workload:
-    try:
-        return read_trace(trace, options["form"] or form_of(trace), random, spread_s=options["spread_s"])
-    except TraceError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _slo(options: Options) -> Slo:

@@ -57,14 +57,19 @@ class Result:
 def run(contender: Contender, workload: Workload, slo: Slo, watch: Watch | None = None) -> Result:
     """Simulate it, all of it unless `watch` has seen enough."""
     began = perf_counter()
-    served = sorted(simulate(workload, contender.setup, contender.policy, watch), key=lambda one: one.at)
-    wall_s = perf_counter() - began
+    served = simulate(workload, contender.setup, contender.policy, watch)
+    return result_of(contender, served, slo, len(workload), perf_counter() - began)
+
+
+def result_of(contender: Contender, served: Sequence[Served], slo: Slo, calls: int, wall_s: float) -> Result:
+    """Of what came of `calls` calls, in any order."""
+    ordered = sorted(served, key=lambda one: one.at)
     replicas = list(dict.fromkeys([*[r.id for r in contender.setup.replicas], *[s.replica for s in served]]))
     return Result(
         name=contender.name,
-        served=served,
-        summary=summary_of(measured(served), slo, len(replicas)),
+        served=ordered,
+        summary=summary_of(measured(ordered), slo, len(replicas)),
         replicas=replicas,
-        left_out=len(workload) - len(served),
+        left_out=calls - len(ordered),
         wall_s=wall_s,
     )

@@ -122,7 +122,8 @@ class Fleet:
 
     def _dispatch(self, visit: _Visit) -> None:
         call, now = visit.call, self.timeline.now
-        candidate = visit.worker.choose(Facts(visit.session.name, call.prompt))
+        seen = call.seen or call.prompt
+        candidate = visit.worker.choose(Facts(visit.session.name, seen))
         if candidate is None:
             self.timeline.after(_NOBODY_THERE_S, self._arrive, visit.session, visit.index, visit.at)
             return
@@ -132,7 +133,7 @@ class Fleet:
         visit.attempts += 1
         candidate.in_flight += 1
         self._attempts[ticket] = _Attempt(visit, candidate, sequence, now)
-        self._tell(visit.worker, Dispatched(candidate.id, ticket, now, call.prompt))
+        self._tell(visit.worker, Dispatched(candidate.id, ticket, now, seen))
         self.replicas[candidate.id].submit(sequence)
 
     def _first(self, sequence: VirtualSequence) -> None:

@@ -28,7 +28,7 @@ class Plan:
 
 def contender_of(config: Config, name: str, model: str | None, plan: Plan) -> Contender:
     """The policy and the stable version's replicas of `model`. Raises ValueError."""
-    settings = _model(config, name, model)
+    settings = model_of(config, name, model)
     policy = config.policy_of(settings)
     setup = Setup(
         replicas=_replicas(settings, name, plan),
@@ -43,7 +43,8 @@ def contender_of(config: Config, name: str, model: str | None, plan: Plan) -> Co
     return Contender(f"{name}: {policy.name}", OfKind(policy.kind, policy.options), setup.struck_by(faults))
 
 
-def _model(config: Config, name: str, model: str | None) -> ModelConfig:
+def model_of(config: Config, name: str, model: str | None) -> ModelConfig:
+    """The only one there is, or the one of that name. Raises ValueError."""
     if model is None and len(config.models) == 1:
         return next(iter(config.models.values()))
     if model is None or model not in config.models:

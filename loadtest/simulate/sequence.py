@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence as Many
 
+from loadtest.engine.kv_cache import chain_hash
 from loadtest.engine.work import Work
 
 NO_TOKEN = 0
+_OWN = -1
+"""No seed of a text: what is hashed by its ticket is like no text's hash."""
 
 
 class VirtualSequence(Work):
     """Generates exactly `completion_tokens` tokens that are nothing but counted.
 
     `hashes` are the chained hashes of its full blocks: of the prompt, and of the answer behind it as far as
-    they are known. Blocks beyond those are used but never found again.
+    they are known. Blocks beyond those are cached as an engine caches them, and nobody asks for them again.
     """
 
     __slots__ = ("ticket",)
@@ -24,7 +27,8 @@ class VirtualSequence(Work):
         self.hashes = list(hashes)
 
     def hash_blocks(self, block_size: int, count: int) -> int:  # noqa: ARG002
-        return min(count, len(self.hashes))
+        self.hashes += [chain_hash(self.ticket, (_OWN, index)) for index in range(len(self.hashes), count)]
+        return count
 
     def token_ids(self, start: int, end: int) -> Many[int]:  # noqa: ARG002
         return ()

@@ -30,6 +30,8 @@ class Call(NamedTuple):
     answer: Sequence[int] = ()
     answer_seen: bool = True
     """Whether a router would see the answer's text; else only the engine knows what it computed."""
+    seen: Prompt | None = None
+    """The prompt in a router's own blocks, with its own guess of the length; None: as the engine has it."""
 
 
 class Session(NamedTuple):
@@ -115,6 +117,7 @@ def _salted(session: Session, salt: int, starts_s: float) -> Session:
         call._replace(
             prompt=call.prompt._replace(blocks=[block ^ salt for block in call.prompt.blocks]),
             answer=[block ^ salt for block in call.answer],
+            seen=None,
         )
         for call in session.calls
     ]

@@ -1,0 +1,1 @@
+"""What the simulator says, tried over real sockets in real time: engines, a router process, clients."""
