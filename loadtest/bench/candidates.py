@@ -119,6 +119,8 @@ def _nginx(launch: Launch) -> list[str]:
 
 CANDIDATES = (
     Candidate("turnout", partial(_turnout, "round_robin"), "/readyz"),
+    Candidate("turnout:round_robin", partial(_turnout, "round_robin"), "/readyz", default=False),
+    Candidate("turnout:expected_latency", partial(_turnout, "expected_latency"), "/readyz", default=False),
     Candidate("turnout:prefix_affinity", partial(_turnout, "prefix_affinity"), "/readyz", default=False),
     Candidate("vllm-router:round_robin", partial(_vllm_router, "round_robin"), "/health", "vllm-router"),
     Candidate("vllm-router:cache_aware", partial(_vllm_router, "cache_aware"), "/health", "vllm-router"),

@@ -16,14 +16,13 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 def quantiles(values_us: Sequence[float]) -> Quantiles:
     """Nearest-rank quantiles."""
-    if not values_us:
-        return Quantiles(0, None, None)
-    ordered = sorted(values_us)
+    return Quantiles(len(values_us), quantile(values_us, 0.5), quantile(values_us, 0.99))
 
-    def at(share: float) -> float:
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
-    return Quantiles(len(ordered), at(0.5), at(0.99))
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The nearest-rank quantile; None of nothing."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 class RunFigures(msgspec.Struct, frozen=True):

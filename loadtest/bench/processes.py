@@ -18,7 +18,7 @@ from loadtest.bench.candidates import Candidate, Launch
 
 _STOP_S = 5.0
 _POLL_S = 0.05
-_QUESTION = b'{"model":"m","messages":[{"role":"user","content":"ready?"}]}'
+_QUESTION = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"ready?"}]}'
 _HEADERS = {"authorization": "Bearer sk-bench", "content-type": "application/json"}
 
 
@@ -41,10 +41,13 @@ class Cores:
 
 
 @contextlib.contextmanager
-def started_on(core: int) -> Iterator[None]:
-    """Processes started inside run on this core with all their threads, from their first instruction on."""
+def started_on(core: int | None) -> Iterator[None]:
+    """Processes started inside run on this core with all their threads, from their first instruction on.
+
+    None: wherever this process may run.
+    """
     own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, own if core is None else {core})
     try:
         yield
     finally:
@@ -85,10 +88,6 @@ class Replicas:
     pid: int
     ports: list[int]
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        return tuple(f"http://127.0.0.1:{port}" for port in self.ports)
-
     def pace(self, interval_ms: int) -> None:
         """Streams that start from now on write a token each `interval_ms`."""
         ask(self.ports[0], "POST", f"/pace?interval_ms={interval_ms}")
@@ -118,29 +117,32 @@ class Router:
 
     pid: int
     ports: list[int]
+    spare_port: int = 0
+    """Where it shows its metrics."""
 
 
 @contextlib.contextmanager
 def router_running(
-    candidate: Candidate, replicas: Replicas, peers: Path, core: int, timeout_s: float
+    candidate: Candidate, replica_ports: list[int], peers: Path, core: int | None, timeout_s: float
 ) -> Iterator[Router]:
     """The candidate in front of the replicas, from its first good answer on. Raises StartError."""
     if candidate.command is None:
-        yield Router(0, replicas.ports)
+        yield Router(0, replica_ports)
         return
     port, spare_port = free_ports(2)
+    urls = tuple(f"http://127.0.0.1:{replica_port}" for replica_port in replica_ports)
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as name:
         folder = Path(name)
-        command = candidate.command(Launch(folder, port, spare_port, replicas.urls, peers.absolute()))
+        command = candidate.command(Launch(folder, port, spare_port, urls, peers.absolute()))
         process = _start(candidate, command, folder / "log", core)
         try:
             _wait_until_ready(candidate, process, port, folder / "log", timeout_s)
-            yield Router(process.pid, [port])
+            yield Router(process.pid, [port], spare_port)
         finally:
             stop(process)
 
 
-def _start(candidate: Candidate, command: list[str], log: Path, core: int) -> subprocess.Popen[bytes]:
+def _start(candidate: Candidate, command: list[str], log: Path, core: int | None) -> subprocess.Popen[bytes]:
     environment = os.environ | dict(candidate.environment)
     try:
         with log.open("wb") as out, started_on(core):

@@ -94,7 +94,9 @@ def _start_all(
     for candidate in plan.candidates:
         if candidate.name in skipped:
             continue
-        running = router_running(candidate, replicas, plan.peers, plan.cores.router, plan.start_timeout_s)
+        running = router_running(
+            candidate, replicas.ports, plan.peers, plan.cores.router, plan.start_timeout_s
+        )
         try:
             routers[candidate.name] = stack.enter_context(running)
         except StartError as error:

@@ -10,8 +10,10 @@ from policies.routing.prefix_index import PrefixIndex
 
 NO_PROMPT: Final = Prompt((), 0, 1)
 _USUAL_BLOCK_TOKENS: Final = 128.0
-_FINER: Final = 0.5
-"""Blocks below this part of the usual size are of another kind, not of a text with shorter words."""
+_COARSER: Final = 2.0
+"""Blocks above this many times the usual size are text among token ids, and tell nothing of the others."""
+_DRIFT: Final = 0.05
+"""Share by which blocks are of another size than thought; answers tell how many tokens a text is."""
 _CHUNK: Final = 64
 
 
@@ -86,8 +88,9 @@ class Mirrors:
         if not prompt.blocks:
             return
         index = self._index or self._make_index(prompt.block_tokens)
-        if prompt.block_tokens < _FINER * self.block_tokens:
-            # Of token ids, not of text: there are more of them in a cache than thought.
+        ratio = prompt.block_tokens / self.block_tokens
+        if ratio < _COARSER and abs(ratio - 1) > _DRIFT:
+            # Of other text, or of token ids: a cache holds another number of them than thought.
             self._set_block_tokens(prompt.block_tokens)
         index.insert(replica, prompt.blocks)
         self._walked = (NO_PROMPT, {})

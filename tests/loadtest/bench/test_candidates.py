@@ -23,7 +23,13 @@ def command_of(name: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "policy"), [("turnout", "round_robin"), ("turnout:prefix_affinity", "prefix_affinity")]
+    ("name", "policy"),
+    [
+        ("turnout", "round_robin"),
+        ("turnout:round_robin", "round_robin"),
+        ("turnout:expected_latency", "expected_latency"),
+        ("turnout:prefix_affinity", "prefix_affinity"),
+    ],
 )
 def test_turnout_gets_one_model_with_four_vllm_replicas(name: str, policy: str, tmp_path: Path) -> None:
     """The file is TOML and says what the peers are told on their command lines."""

@@ -49,7 +49,7 @@ def start(candidate: Candidate, timeout_s: float = 20.0) -> int:
     """Runs it for a moment before two replicas; the number of replicas' connections it came to."""
     with replicas_running(2, CORES.load) as replicas:
         before = replicas.connections_made()
-        with router_running(candidate, replicas, Path("/peers"), CORES.router, timeout_s) as router:
+        with router_running(candidate, replicas.ports, Path("/peers"), CORES.router, timeout_s) as router:
             assert ask(router.ports[0], "GET", "/health")[0] == 200
         return replicas.connections_made() - before - 1
 
@@ -94,6 +94,9 @@ def test_processes_start_on_their_core() -> None:
         said = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE).stdout
     assert said.split() == [str(core).encode()]
     assert os.sched_getaffinity(0) == own
+    with started_on(None):
+        said = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE).stdout
+    assert {int(each) for each in said.split()} == own
 
 
 def test_stop_ends_a_group_that_does_not_want_to() -> None:

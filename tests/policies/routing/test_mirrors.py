@@ -58,6 +58,28 @@ def test_smaller_blocks_are_more_of_them() -> None:
     assert held(there, "a", 200) == 100
 
 
+def test_a_size_follows_what_text_turns_out_to_be() -> None:
+    """What was taken for blocks of 100 tokens is of 75: 13 fit where 10 did. 3 % change nothing."""
+    there = mirrors()
+    there.store("a", prompt(0))
+    for number in range(30):
+        there.store("a", prompt(number, block_tokens=75))
+    assert held(there, "a", 30) == 13
+    for block_tokens in (73.0, 77.0):
+        there.store("a", prompt(0, block_tokens=block_tokens))
+        assert there.block_tokens == 75
+
+
+def test_text_among_token_ids_does_not_shrink_a_mirror() -> None:
+    """100 blocks of 10 tokens stay as many when one prompt came as text, in blocks of 100."""
+    there = mirrors()
+    for number in range(30):
+        there.store("a", prompt(number, block_tokens=10))
+    there.store("a", prompt(30, block_tokens=100))
+    assert there.block_tokens == 10
+    assert held(there, "a", 31) == 100
+
+
 def test_a_mirror_that_promises_too_much_shrinks_and_one_too_little_grows() -> None:
     truth = Truth(step=0.02)
     for _ in range(50):
