@@ -101,9 +101,15 @@ class PrefillModel:
     def seconds(self, uncached: float, length: float) -> float:
         return self.base_s + uncached * (self.token_s + self.pair_s * (length - uncached / 2))
 
+    def together_s(self, steps: int, uncached: float, pairs: float) -> float:
+        """Of several prompts, which took so many steps of the engine."""
+        return self.base_s * steps + self.token_s * uncached + self.pair_s * pairs
+
     def learn(self, uncached: float, length: float, took_s: float) -> None:
-        features = 1.0, uncached, uncached * (length - uncached / 2)
-        self._fit.learn(features, took_s, self.seconds(uncached, length))
+        self.learn_together(1, uncached, uncached * (length - uncached / 2), took_s)
+
+    def learn_together(self, steps: int, uncached: float, pairs: float, took_s: float) -> None:
+        self._fit.learn((steps, uncached, pairs), took_s, self.together_s(steps, uncached, pairs))
         self.base_s, self.token_s, self.pair_s = self._fit.coefficients
 
 
@@ -166,13 +172,15 @@ class Pace:
     At first it is that of the others, times `slowness`, and as sure as `_PRIOR` samples.
     """
 
-    __slots__ = ("_expected", "_factor", "_fleet", "_streak", "_took", "samples")
+    __slots__ = ("_expected", "_factor", "_fleet", "_slowness", "_streak", "_took", "samples")
 
     _FADING: Final = 0.995
     _PRIOR: Final = 3.0
+    _DOUBT: Final = 0.5
 
     def __init__(self, fleet: Paces, slowness: float) -> None:
         self._fleet = fleet
+        self._slowness = slowness
         self._factor = slowness
         """In multiples of the mean until the first sample, of the model from then on."""
         self.samples = 0
@@ -205,6 +213,20 @@ class Pace:
         before, self._factor = self._factor, self._took / self._expected
         self._fleet.move(self._factor - before)
         return counted / self.factor
+
+    def fade(self) -> bool:
+        """Nobody knows any more: half the way back to what it was at first. False: it still is that.
+
+        Whoever was slow, or seemed so, gets nothing and could never show that it is not.
+        """
+        if not self.samples:
+            return False
+        before = self._factor
+        self._factor += self._DOUBT * (self._slowness * self._fleet.mean - before)
+        self._expected *= self._DOUBT
+        self._took = self._expected * self._factor
+        self._fleet.move(self._factor - before)
+        return True
 
     def leave(self) -> None:
         """The replica is gone."""

@@ -34,6 +34,7 @@ from policies.routing.policy import R, ReplicaView, RequestFacts, Weighed
 
 _ANSWER_TOKENS: Final = 200
 _ANSWER_WINDOW: Final = 200
+_FADE_EVERY_S: Final = 10.0
 _TIE: Final = 1e-9
 
 
@@ -59,6 +60,7 @@ class ExpectedLatency:
         self._row: list[Account] = []
         self._models = Models(options.drift)
         self._means = (1.0, 1.0)
+        self._faded_at = 0.0
         self._began = False
         self._mirrors = Mirrors(
             options.cache_tokens,
@@ -160,7 +162,7 @@ class ExpectedLatency:
         options, ledger = self._options, account.ledger
         uncached = _uncached(prompt, hit_blocks)
         prefill_s = ledger.prefill_s(uncached, prompt.tokens)
-        stall_s, slowdown_s, decode_s = self._others(ledger, prefill_s)
+        stall_s, slowdown_s, decode_s = ledger.others_s(prefill_s, self._answer_tokens.value)
         wait_s, memory_s = ledger.wait_s(now), account.memory_s(uncached, now)
         own = wait_s + prefill_s + memory_s + options.own_work * prefill_s
         newness = account.newness(now)
@@ -177,15 +179,6 @@ class ExpectedLatency:
             pending=ledger.pending,
             newness=newness,
             total=newness * (own + options.others * (stall_s + slowdown_s + decode_s)),
-        )
-
-    def _others(self, ledger: Ledger, prefill_s: float) -> tuple[float, float, float]:
-        """What the batch pays for one more: stall, slowdown, and that one's own decode, seconds."""
-        batch, answer = ledger.batch, self._answer_tokens.value
-        return (
-            prefill_s * batch,
-            answer * (ledger.decode_s(batch + 1) - ledger.decode_s(batch)) * batch,
-            answer * ledger.decode_s(batch + 1),
         )
 
     def _read_load(self, account: Account, replica: ReplicaView, now: float) -> None:
@@ -219,6 +212,8 @@ class ExpectedLatency:
     def _dispatched(self, event: Dispatched) -> None:
         account = self._accounts.get(event.replica) or self._meet(event.replica, 1.0, event.at)
         self._began = True
+        if event.at - self._faded_at >= _FADE_EVERY_S:
+            self._fade(event.at)
         prompt = event.prompt or NO_PROMPT
         hit = min(self._mirrors.hits(prompt).get(event.replica, 0) * prompt.block_tokens, prompt.tokens)
         account.ledger.dispatched(event, prompt.tokens, hit)
@@ -241,6 +236,13 @@ class ExpectedLatency:
         if event.answer is not None:
             self._mirrors.store(event.replica, event.answer)
         account.price(self._answer_tokens.value, event.at)
+
+    def _fade(self, now: float) -> None:
+        """Those that nothing was heard of are given another chance."""
+        self._faded_at = now
+        for account in self._accounts.values():
+            if account.ledger.fade(now):
+                account.price(self._answer_tokens.value, now)
 
     def _forget(self, replica: str) -> None:
         """A new life: nothing is there, nothing is cached, and its speed may be another."""

@@ -10,14 +10,13 @@ from typing import Final
 from policies.outcome import Ending
 from policies.routing.cost_model import DecodeModel, Pace, Paces, PrefillModel
 from policies.routing.events import Dispatched, Done, FirstToken
-from policies.routing.work import Work
+from policies.routing.work import Sample, Work
 
-_SAME_STEP_S: Final = 0.0005
-"""First tokens closer than this came out of one engine step."""
 _LEAST_LEFT: Final = 0.1
 """Share of its prediction that a prefill under way still takes, however long it has."""
 _TOLD_APART: Final = 3.0
 """How many times longer a prefill must take without the cache than with it for its time to say which."""
+_DOUBTED_AFTER_S: Final = 20.0
 _STALLED_S: Final = 1.0
 _RELEASE_WINDOW_S: Final = 10.0
 
@@ -51,6 +50,7 @@ class Ledger:
         "decode",
         "decode_pace",
         "last_first_at",
+        "last_heard_at",
         "pending",
         "prefill",
         "prefill_pace",
@@ -64,6 +64,8 @@ class Ledger:
         self.prefill_pace = Pace(models.prefill_paces, slowness)
         self.decode_pace = Pace(models.decode_paces, slowness)
         self.last_first_at = now
+        self.last_heard_at = now
+        """When a request of it last ended."""
         self.sent_tokens = 0.0
         """Uncached tokens sent, ever."""
         self.tokens_held = 0.0
@@ -82,8 +84,7 @@ class Ledger:
         self._busy_at = now
         self._released = 0.0
         self._released_at = now
-        # A prefill step that may have brought more than one first token: end, seconds, and whose.
-        self._open_sample: tuple[float, float, list[Work]] | None = None
+        self._open_sample: Sample | None = None
 
     # ---- what is there ----
 
@@ -126,9 +127,22 @@ class Ledger:
         """Per token of one answer here, in a batch of so many."""
         return self.decode_pace.factor * self.decode.seconds(batch)
 
+    def others_s(self, prefill_s: float, answer_tokens: float) -> tuple[float, float, float]:
+        """What the batch pays for one more: stall, slowdown, and that one's own decode, seconds."""
+        decode_s = self.decode_s(self.batch + 1)
+        slowdown_s = (decode_s - self.decode_s(self.batch)) * self.batch
+        return prefill_s * self.batch, answer_tokens * slowdown_s, answer_tokens * decode_s
+
     def released_per_s(self, now: float) -> float:
         """Tokens of finished requests per second, lately."""
         return self._released * exp((self._released_at - now) / _RELEASE_WINDOW_S) / _RELEASE_WINDOW_S
+
+    def fade(self, now: float) -> bool:
+        """If nothing was heard of it for a while, believe less in its pace. True: that changed it."""
+        if now - self.last_heard_at < _DOUBTED_AFTER_S:
+            return False
+        faded = [pace.fade() for pace in (self.prefill_pace, self.decode_pace)]
+        return any(faded)
 
     def leave(self) -> None:
         """The replica is gone: its pace is no longer the fleet's."""
@@ -165,13 +179,14 @@ class Ledger:
         """What it was, if it was known to be there."""
         self._unpend(event.ticket)
         self._pass_time(event.at)
-        if self._open_sample is not None and event.at - self._open_sample[0] >= _SAME_STEP_S:
-            self._close_sample(self._open_sample)
         work = self._take_out(event.ticket)
+        if self._open_sample is not None and work in self._open_sample.works:
+            self._close_sample(self._open_sample)
         if work is None:
             return None
         outcome = event.outcome
         if outcome is not None:
+            self.last_heard_at = event.at
             self._release(work.tokens + (outcome.completion_tokens or 0), event.at)
             if outcome.ending is Ending.COMPLETED and (outcome.completion_tokens or 0) > 1:
                 self._learn_decode(work, event.at, outcome.completion_tokens or 0)
@@ -206,38 +221,37 @@ class Ledger:
         return work
 
     def _sample(self, work: Work, at: float) -> None:
-        """Seconds of one prefill step, shared by all whose first tokens it brought."""
+        """Those that were there together are one sample: of one step or of several, nobody can tell for sure.
+
+        First tokens of one step drift apart on their way here, and would make a busy replica look fast.
+        """
         sample = self._open_sample
-        if sample is not None and at - sample[0] < _SAME_STEP_S:
-            sample[2].append(work)
+        if sample is not None and work.at < sample.at and not sample.is_full(at):
+            sample.add(work, at)
             return
         if sample is not None:
             self._close_sample(sample)
-        began = max(self.last_first_at, work.at)
-        self._open_sample = at, at - began, [work]
+        self._open_sample = Sample(max(self.last_first_at, work.at), work, at)
 
-    def _close_sample(self, sample: tuple[float, float, list[Work]]) -> None:
-        _, took_s, works = sample
+    def _close_sample(self, sample: Sample) -> None:
         self._open_sample = None
-        if took_s <= 0:
+        if sample.took_s <= 0:
             return
-        if len(works) == 1:
-            works[0].seems_cold = self._seems_cold(works[0], took_s)
-        self._learn_prefill(took_s, works)
+        if len(sample.works) == 1:
+            (work,) = sample.works
+            work.seems_cold = self._seems_cold(work, sample.took_s)
+        uncached, pairs = sample.amount()
+        taught_s = self.prefill_pace.learn(
+            sample.took_s, self.prefill.together_s(sample.steps, uncached, pairs)
+        )
+        self.prefill.learn_together(sample.steps, uncached, pairs, taught_s)
 
     def _seems_cold(self, work: Work, took_s: float) -> bool | None:
         """On a logarithmic scale: whether that is nearer to what it takes with nothing cached."""
-        warm_s, cold_s = work.prefill_s, self.prefill_s(work.tokens, work.tokens)
+        if not work.hit_tokens:
+            return None
+        warm_s, cold_s = self.prefill_s(work.uncached, work.tokens), self.prefill_s(work.tokens, work.tokens)
         return took_s > sqrt(warm_s * cold_s) if cold_s > _TOLD_APART * warm_s else None
-
-    def _learn_prefill(self, took_s: float, works: list[Work]) -> None:
-        lengths = [(work.tokens if work.seems_cold else work.uncached, work.tokens) for work in works]
-        uncached = sum([one for one, _ in lengths])
-        pairs = sum([one * (tokens - one / 2) for one, tokens in lengths])
-        # The length for which one prompt of so many uncached tokens has as many pairs.
-        length = pairs / uncached + uncached / 2
-        taught_s = self.prefill_pace.learn(took_s, self.prefill.seconds(uncached, length))
-        self.prefill.learn(uncached, length, taught_s)
 
     def _learn_decode(self, work: Work, at: float, completion_tokens: int) -> None:
         if work.first_at is None or at <= work.first_at:

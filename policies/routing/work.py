@@ -1,9 +1,11 @@
-"""One request on one replica, as its ledger keeps it."""
+"""One request on one replica, as its ledger keeps it; and prefills whose time is taken together."""
 
 from typing import Final
 
 _EXPIRY_FACTOR: Final = 5.0
 _EXPIRY_S: Final = 60.0
+_SAME_STEP_S: Final = 0.0005
+_MOST_TOGETHER: Final = 8
 
 
 class Work:
@@ -46,3 +48,37 @@ class Work:
     def expires_at(self) -> float:
         """When nobody is believed to say any more what became of it."""
         return self.at + _EXPIRY_FACTOR * self.prefill_s + _EXPIRY_S
+
+
+class Sample:
+    """Prefills that were on one replica together, from the beginning of the first to the end of the last."""
+
+    __slots__ = ("_began", "at", "steps", "works")
+
+    def __init__(self, began: float, work: Work, at: float) -> None:
+        self._began = began
+        self.at = at
+        """The last first token."""
+        self.works = [work]
+        self.steps = 1
+        """Engine steps that it took, at most."""
+
+    def add(self, work: Work, at: float) -> None:
+        self.steps += at - self.at >= _SAME_STEP_S
+        self.works.append(work)
+        self.at = at
+
+    def is_full(self, at: float) -> bool:
+        """Enough are together, and a first token at `at` was not in the step of the last one."""
+        count = len(self.works)
+        return count >= _MOST_TOGETHER and at - self.at > 0.5 * self.took_s / count
+
+    @property
+    def took_s(self) -> float:
+        return self.at - self._began
+
+    def amount(self) -> tuple[float, float]:
+        """Tokens that were computed, and pairs of tokens that attention looked at; see `PrefillModel`."""
+        computed = [work.tokens if work.seems_cold else work.uncached for work in self.works]
+        pairs = [one * (work.tokens - one / 2) for one, work in zip(computed, self.works, strict=True)]
+        return sum(computed), sum(pairs)

@@ -158,3 +158,12 @@ def test_an_average_begins_with_what_it_sees() -> None:
     for _ in range(200):
         mean.add(40.0)
     assert mean.value == pytest.approx(40.0)
+
+
+def test_a_first_sample_far_off_does_not_stay() -> None:
+    """Ten times what was expected, as a first request may take; what comes after it is what counts."""
+    model = DecodeModel(drift=1e-5)
+    model.learn(1, 10 * model.seconds(1))
+    for _ in range(20):
+        model.learn(1, 0.03)
+    assert model.seconds(1) == pytest.approx(0.03, rel=0.15)

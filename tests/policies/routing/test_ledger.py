@@ -93,7 +93,7 @@ def test_prefills_are_learned_from_the_time_since_the_last_first_token() -> None
         at += 2 * BASE_S + 2 * TOKEN_S * 500 * (1 + ticket % 4)
         books.first_token(FirstToken("r", ticket, at))
     assert books.prefill_s(1_000, 1_000) == pytest.approx(2.2, rel=0.05)
-    assert books.prefill_pace.samples == 58
+    assert books.prefill_pace.samples == 58 // 8
 
 
 def test_first_tokens_of_one_step_are_one_sample() -> None:
@@ -151,3 +151,34 @@ def test_events_of_unknown_requests_change_nothing() -> None:
     assert books.done(Done("r", 2, 5.0, None)) is not None
     assert books.done(Done("r", 2, 5.0, None)) is None
     assert (books.batch, books.pending, books.tokens_held) == (0, 0, 0)
+
+
+def test_first_tokens_of_one_step_drift_apart_on_their_way() -> None:
+    """What comes far too soon after another was in its step: a busy replica does not look a fast one."""
+    books = ledger()
+    for ticket in range(40):
+        at = 10.0 * ticket
+        send(books, 2 * ticket, at, 1_000)
+        send(books, 2 * ticket + 1, at, 1_000)
+        books.first_token(FirstToken("r", 2 * ticket, at + 2.2))
+        books.first_token(FirstToken("r", 2 * ticket + 1, at + 2.21))
+    assert books.prefill_s(2_000, 2_000) == pytest.approx(2.2, rel=0.15)
+
+
+def test_a_pace_that_nobody_hears_of_is_doubted() -> None:
+    """Half the way back to the fleet's, every time; whoever answers is believed."""
+    models = Models(drift=1e-5)
+    slow, fast = (Ledger(models, slowness=1.0, now=0.0) for _ in range(2))
+    for ticket in range(40):
+        at = 10.0 * ticket
+        for books, factor in ((slow, 4.0), (fast, 1.0)):
+            send(books, ticket, at, 1_000)
+            books.first_token(FirstToken("r", ticket, at + factor))
+            books.done(Done("r", ticket, at + factor + 1, completed(at, at + factor, at + factor + 1, 5)))
+    before = slow.prefill_s(1_000, 1_000) / fast.prefill_s(1_000, 1_000)
+    assert before == pytest.approx(4.0, rel=0.2)
+    assert not slow.fade(400.0)
+    assert slow.fade(430.0)
+    after = slow.prefill_s(1_000, 1_000) / fast.prefill_s(1_000, 1_000)
+    assert 2.0 < after < 0.9 * before
+    assert not ledger().fade(430.0)
