@@ -53,8 +53,8 @@ class LinearModel:
         if not self.samples:
             self.relative = [one / prior for one, prior in zip(coefficients, self.prior, strict=True)]
 
-    def learn(self, features: Sequence[float], value: float, expected: float) -> None:
-        """One sample, and what the model expected of it."""
+    def learn(self, features: Sequence[float], value: float, expected: float, requests: int = 1) -> None:
+        """One sample, of so many requests together, and what the model expected of it."""
         expected = max(expected, _FLOOR_S)
         counted = min(value, expected * (_CLIP if self.samples >= _ACQUAINTED else _CLIP_NEW))
         # One far above is as noisy as it is large: else the first would fix what all others only correct.
@@ -65,7 +65,7 @@ class LinearModel:
         spread = self._spread
         gains = [sum(map(_times, row, x)) for row in spread]
         surprise = ratio - sum(map(_times, self.relative, x))
-        noise = _NOISE + sum(map(_times, gains, x))
+        noise = _NOISE / requests + sum(map(_times, gains, x))
         for row, gain in enumerate(gains):
             moved = self.relative[row] + gain * surprise / noise
             self.relative[row] = min(max(moved, _LEAST), _MOST)
@@ -108,8 +108,11 @@ class PrefillModel:
     def learn(self, uncached: float, length: float, took_s: float) -> None:
         self.learn_together(1, uncached, uncached * (length - uncached / 2), took_s)
 
-    def learn_together(self, steps: int, uncached: float, pairs: float, took_s: float) -> None:
-        self._fit.learn((steps, uncached, pairs), took_s, self.together_s(steps, uncached, pairs))
+    def learn_together(
+        self, steps: int, uncached: float, pairs: float, took_s: float, requests: int = 1
+    ) -> None:
+        expected_s = self.together_s(steps, uncached, pairs)
+        self._fit.learn((steps, uncached, pairs), took_s, expected_s, requests)
         self.base_s, self.token_s, self.pair_s = self._fit.coefficients
 
 
@@ -198,12 +201,16 @@ class Pace:
         """The same in multiples of the fleet's mean, which moves with every sample of anybody."""
         return self._factor if self.samples else self._factor * self._fleet.mean
 
-    def learn(self, took: float, expected: float) -> float:
-        """One sample; `expected` is the model's. Returns what it teaches the model: clipped, set right."""
+    def learn(self, took: float, expected: float, requests: int = 1) -> float:
+        """One sample, of so many requests; `expected` is the model's.
+
+        Returns what it teaches the model: clipped, set right.
+        """
         if self.samples == 0:
             self._factor *= self._fleet.mean
             self._fleet.join(self._factor)
-            self._expected, self._took = self._PRIOR * expected, self._PRIOR * expected * self._factor
+            self._expected = self._PRIOR * expected / requests
+            self._took = self._expected * self._factor
         self.samples += 1
         own = self._factor * expected
         counted = min(took, own * (_CLIP if self.samples > _ACQUAINTED else _CLIP_NEW))

@@ -241,10 +241,9 @@ class Ledger:
             (work,) = sample.works
             work.seems_cold = self._seems_cold(work, sample.took_s)
         uncached, pairs = sample.amount()
-        taught_s = self.prefill_pace.learn(
-            sample.took_s, self.prefill.together_s(sample.steps, uncached, pairs)
-        )
-        self.prefill.learn_together(sample.steps, uncached, pairs, taught_s)
+        expected_s = self.prefill.together_s(sample.steps, uncached, pairs)
+        taught_s = self.prefill_pace.learn(sample.took_s, expected_s, len(sample.works))
+        self.prefill.learn_together(sample.steps, uncached, pairs, taught_s, len(sample.works))
 
     def _seems_cold(self, work: Work, took_s: float) -> bool | None:
         """On a logarithmic scale: whether that is nearer to what it takes with nothing cached."""
