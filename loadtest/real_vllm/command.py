@@ -31,6 +31,7 @@ class Options(TypedDict):
     candidates: str
     rounds: int
     blocks: int
+    cores_each: float | None
     quick: bool
     json_path: Path | None
     peers_dir: Path
@@ -63,6 +64,11 @@ class Options(TypedDict):
     default=350,
     show_default=True,
     help="Blocks of 32 tokens that one replica's cache holds.",
+)
+@click.option(
+    "--cores-each",
+    type=click.FloatRange(0.05),
+    help="A replica's share of a core, by control groups: then an idle one is idle capacity.",
 )
 @click.option("--quick", is_flag=True, help="A fraction of the requests: to see that it works.")
 @click.option(
@@ -113,7 +119,9 @@ def _plan(options: Options) -> Plan:
         candidates=candidates_named(options["candidates"]),
         rounds=options["rounds"],
         peers=options["peers_dir"],
-        fleet=Fleet(options["vllm"], options["model_dir"], blocks=options["blocks"]),
+        fleet=Fleet(
+            options["vllm"], options["model_dir"], blocks=options["blocks"], cores_each=options["cores_each"]
+        ),
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
     )
 

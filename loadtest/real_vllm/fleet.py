@@ -18,6 +18,7 @@ from types import MappingProxyType
 from loadtest.bench.processes import StartError, ask, free_ports, stop
 from loadtest.real_vllm.figures import Counters, counters_from
 from loadtest.real_vllm.model import CONTEXT_TOKENS
+from loadtest.real_vllm.quota import limited
 
 _SETTINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -48,6 +49,8 @@ class Fleet:
     block_tokens: int = 32
     """The smallest that vLLM's attention on the CPU takes."""
     blocks: int = 350
+    cores_each: float | None = None
+    """What a replica may use; None: whatever the others leave. See `quota`."""
 
     def command(self, port: int) -> list[str]:
         return [
@@ -65,16 +68,19 @@ def fleet_running(fleet: Fleet, tell: Callable[[str], None]) -> Iterator[list[in
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-vllm-")))
         ports = free_ports(fleet.replicas)
-        started = time.monotonic()
-        waiting = {port: _start(fleet, port, folder, stack) for port in ports}
+        began = time.monotonic()
+        started = {port: _start(fleet, port, folder, stack) for port in ports}
+        waiting = dict(started)
         while waiting:
             for port in [port for port, process in waiting.items() if _serves(port, process, folder)]:
                 del waiting[port]
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - began
             tell(f"vLLM: {fleet.replicas - len(waiting)} of {fleet.replicas} ready after {seconds:.0f} s")
             if waiting and seconds > _START_TIMEOUT_S:
                 raise StartError(f"not ready after {seconds:.0f} s:\n{_tail(folder, min(waiting))}")
             time.sleep(_POLL_S)
+        if fleet.cores_each is not None:
+            stack.enter_context(limited([process.pid for process in started.values()], fleet.cores_each))
         yield ports
 
 

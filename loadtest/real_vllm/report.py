@@ -47,6 +47,7 @@ def json_report(plan: Plan, results: Results) -> bytes:
             "workloads": plan.workloads,
             "replicas": plan.fleet.replicas,
             "blocks": plan.fleet.blocks,
+            "cores_each": plan.fleet.cores_each,
             "block_tokens": plan.fleet.block_tokens,
         },
         "skipped": results.skipped,
