@@ -55,7 +55,7 @@ def test_options_services_and_alerts_have_their_names(readme: str) -> None:
     """What stands in backticks and looks like an option is one; alerts are exactly those there are."""
     options = {name for _, name, _ in single_options()}
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", readme))
-    others = {"stop_grace_period", "read_only", "power_of_two", "least_requests"}
+    others = {"stop_grace_period", "read_only", "kv_events", "power_of_two", "least_requests"}
     metrics = {name for name in named if name.startswith(("turnout_", "process_"))}
     assert named - others - metrics <= options
     assert set(re.findall(r"^- \*\*(Turnout\w+)\*\*", readme, re.MULTILINE)) == set(alerts())
