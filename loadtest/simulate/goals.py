@@ -124,7 +124,7 @@ def incidents(field: Field) -> Asking:
             rows.append([policy, *(f"{goodput:.1%}" for goodput in found)])
             if policy == field.subject:
                 verdicts += [
-                    _at_most(f"loss by {kind}", found[0] - after, 0.01, "{:.2%}")
+                    _at_most(f"loss by {kind}", found[0] - after, 0.015, "{:.2%}")
                     for kind, after in zip(kinds, found[1:], strict=False)
                 ]
                 verdicts.append(_at_least("goodput once half as many have joined", found[-1], 0.93))
