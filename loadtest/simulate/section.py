@@ -2,12 +2,12 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from loadtest.simulate.job import Answer, Job
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Verdict:
     """One comparison with what is aimed at. `holds` None: it could not be measured."""
 
     what: str
