@@ -120,7 +120,7 @@ def test_a_prompt_meets_its_blocks(publishing: Publishing, endpoint: Endpoint, b
         assert len(full(prompt.blocks)) >= 8
         await asyncio.to_thread(send, publishing, endpoint.path, body)
         await until(lambda: full(prompt.blocks) <= mirror.blocks)
-        assert (mirror.figures.losses, mirror.figures.unreadable, mirror.figures.orphans) == (0, 0, 0)
+        assert (mirror.figures.losses, mirror.figures.unreadable, mirror.figures.orphan_blocks) == (0, 0, 0)
         assert mirror.events.warnings(mirror.watched.replica) == ()
         await mirror.events.close()
 
