@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from loadtest.bench.candidates import CANDIDATES, Candidate, candidates_named
-from loadtest.bench.peers import ensure_peers
+from loadtest.bench.peers import ensure_peers, peers_dir_option
 from loadtest.bench.processes import Cores
 from loadtest.bench.report import TABLE_WIDTH, json_report, print_report
 from loadtest.bench.run import Plan, Results, measure, shortened
@@ -57,13 +57,7 @@ class Options(TypedDict):
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write every run here."
 )
-@click.option(
-    "--peers-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".venv-peers"),
-    show_default=True,
-    help="The environment of the peers' packages; made when absent.",
-)
+@peers_dir_option
 @click.option("--seed", type=int, help="Draws the orders of the candidates; default: another one each time.")
 def bench(**options: Unpack[Options]) -> None:
     """Requests and SSE chunks per CPU-second of the router, beside vllm-router, sglang-router and nginx.

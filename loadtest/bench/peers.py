@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import click
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -33,6 +35,14 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
             Peer("litellm", "1.106.2", "[proxy]"),
         )
     }
+)
+
+peers_dir_option = click.option(
+    "--peers-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".venv-peers"),
+    show_default=True,
+    help="The environment of the peers' packages; made when absent.",
 )
 
 Run = Callable[[list[str]], None]

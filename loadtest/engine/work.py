@@ -4,12 +4,13 @@ What its tokens are is the subclass's business: real ones for engines that answe
 time matters.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence as Many
 
 from loadtest.engine.sampling import FinishReason
 
 
-class Work:
+class Work(ABC):
     """`length` tokens, prompt and output, of which `computed` are in the KV cache.
 
     Times are the caller's seconds.
@@ -81,17 +82,17 @@ class Work:
         """Whether the whole prompt is computed."""
         return self.computed >= self.prompt_tokens
 
+    @abstractmethod
     def hash_blocks(self, block_size: int, count: int) -> int:
         """See to the chained hashes of the first `count` full blocks; how many of those are known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def token_ids(self, start: int, end: int) -> Many[int]:
         """The tokens of that range; none where nobody knows them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, now: float) -> int:
         """Append the next token, and set `finish_reason` if it is the last one."""
-        raise NotImplementedError
 
     def sample_many(self, count: int, now: float) -> int:
         """Append `count` tokens, of which none but the last may be the last one; that one."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtest.bench.candidates import candidates_named
-from loadtest.bench.peers import ensure_peers
+from loadtest.bench.peers import ensure_peers, peers_dir_option
 from loadtest.bench.processes import StartError
 from loadtest.bench.report import TABLE_WIDTH
 from loadtest.real_vllm.fleet import Fleet
@@ -74,13 +74,7 @@ class Options(TypedDict):
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write every run here."
 )
-@click.option(
-    "--peers-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".venv-peers"),
-    show_default=True,
-    help="The environment of the peers' packages; made when absent.",
-)
+@peers_dir_option
 @click.option("--seed", type=int, help="Draws the texts; default: other ones each time.")
 def bench_real_vllm(**options: Unpack[Options]) -> None:
     """Prefix hits and first tokens in front of four real vLLM replicas, beside vllm-router and sglang-router.

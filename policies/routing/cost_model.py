@@ -105,12 +105,8 @@ class PrefillModel:
         """Of several prompts, which took so many steps of the engine."""
         return self.base_s * steps + self.token_s * uncached + self.pair_s * pairs
 
-    def learn(self, uncached: float, length: float, took_s: float) -> None:
-        self.learn_together(1, uncached, uncached * (length - uncached / 2), took_s)
-
-    def learn_together(
-        self, steps: int, uncached: float, pairs: float, took_s: float, requests: int = 1
-    ) -> None:
+    def learn(self, steps: int, uncached: float, pairs: float, took_s: float, requests: int = 1) -> None:
+        """One sample, of so many requests together."""
         expected_s = self.together_s(steps, uncached, pairs)
         self._fit.learn((steps, uncached, pairs), took_s, expected_s, requests)
         self.base_s, self.token_s, self.pair_s = self._fit.coefficients

@@ -243,7 +243,7 @@ class Ledger:
         uncached, pairs = sample.amount()
         expected_s = self.prefill.together_s(sample.steps, uncached, pairs)
         taught_s = self.prefill_pace.learn(sample.took_s, expected_s, len(sample.works))
-        self.prefill.learn_together(sample.steps, uncached, pairs, taught_s, len(sample.works))
+        self.prefill.learn(sample.steps, uncached, pairs, taught_s, len(sample.works))
 
     def _seems_cold(self, work: Work, took_s: float) -> bool | None:
         """On a logarithmic scale: whether that is nearer to what it takes with nothing cached."""

@@ -5,6 +5,13 @@ import pytest
 from policies.routing.cost_model import Average, DecodeModel, LinearModel, Pace, Paces, PrefillModel
 
 DRIFT = 1e-5
+
+
+def teach(model: PrefillModel, uncached: float, length: float, took_s: float) -> None:
+    """One prompt, which one step computed."""
+    model.learn(1, uncached, uncached * (length - uncached / 2), took_s)
+
+
 PROMPTS = ((500, 500), (4_000, 4_000), (1_000, 16_000), (16_000, 16_000))
 
 
@@ -23,7 +30,7 @@ def test_a_prefill_model_finds_what_made_its_samples() -> None:
     rng = Random(1)
     model = PrefillModel(DRIFT)
     for uncached, length in prompts(rng, 200):
-        model.learn(uncached, length, true_s(uncached, length) * rng.uniform(0.9, 1.1))
+        teach(model, uncached, length, true_s(uncached, length) * rng.uniform(0.9, 1.1))
     for uncached, length in PROMPTS:
         assert model.seconds(uncached, length) == pytest.approx(true_s(uncached, length), rel=0.05)
 
@@ -32,7 +39,7 @@ def test_a_few_samples_are_enough_to_begin_with() -> None:
     rng = Random(2)
     model = PrefillModel(DRIFT)
     for uncached, length in prompts(rng, 5):
-        model.learn(uncached, length, true_s(uncached, length))
+        teach(model, uncached, length, true_s(uncached, length))
     assert model.seconds(4_000, 4_000) == pytest.approx(true_s(4_000, 4_000), rel=0.25)
 
 
@@ -41,7 +48,7 @@ def test_stalls_do_not_poison_a_model() -> None:
     rng = Random(4)
     model = PrefillModel(DRIFT)
     for number, (uncached, length) in enumerate(prompts(rng, 1_000)):
-        model.learn(uncached, length, 60.0 if number % 50 == 49 else true_s(uncached, length))
+        teach(model, uncached, length, 60.0 if number % 50 == 49 else true_s(uncached, length))
     for uncached, length in PROMPTS:
         assert 0.5 < model.seconds(uncached, length) / true_s(uncached, length) < 2.0
 
@@ -51,7 +58,7 @@ def test_estimates_stay_within_their_bounds() -> None:
     for took_s in (0.0, 1e9):
         model, prior = PrefillModel(DRIFT), PrefillModel(DRIFT)
         for uncached, length in prompts(Random(5), 300):
-            model.learn(uncached, length, took_s)
+            teach(model, uncached, length, took_s)
             ratio = model.seconds(uncached, length) / prior.seconds(uncached, length)
             assert 0.0499 < ratio < 50.001
 
@@ -60,9 +67,9 @@ def test_equal_samples_for_ever_leave_a_model_sound() -> None:
     """Nothing excites it, so what it knew of other prompts must not be forgotten."""
     model = PrefillModel(DRIFT)
     for _ in range(20_000):
-        model.learn(1_000, 1_000, 0.1)
+        teach(model, 1_000, 1_000, 0.1)
     assert model.seconds(1_000, 1_000) == pytest.approx(0.1, rel=0.01)
-    model.learn(8_000, 8_000, 0.9)
+    teach(model, 8_000, 8_000, 0.9)
     assert 0.05 < model.seconds(1_000, 1_000) < 0.2
 
 
@@ -108,7 +115,7 @@ def test_model_and_paces_find_the_truth_together() -> None:
     slowness = (1.0, 1.0, 2.0, 4.0)
     for number, (uncached, length) in enumerate(prompts(rng, 800)):
         took = true_s(uncached, length) * slowness[number % 4] * rng.uniform(0.9, 1.1)
-        model.learn(uncached, length, paces[number % 4].learn(took, model.seconds(uncached, length)))
+        teach(model, uncached, length, paces[number % 4].learn(took, model.seconds(uncached, length)))
     for uncached, length in PROMPTS:
         for pace, slow in zip(paces, slowness, strict=True):
             found = pace.factor * model.seconds(uncached, length)
