@@ -111,11 +111,24 @@ class HeadersTooLarge(RequestError):
     code = "headers_too_large"
 
 
+class RequestExceedsLimit(RequestError):
+    """It costs more than a full bucket holds: it would never be admitted."""
+
+    code = "request_exceeds_limit"
+
+
 class EndpointNotSupported(RequestError):
     """No replica of the version speaks this endpoint, or has the feature that the request asks for."""
 
     status = 501
     code = "endpoint_not_supported"
+
+
+class RateLimitExceeded(RequestError):
+    status = 429
+    code = "rate_limit_exceeded"
+    type = "rate_limit_error"
+    should_retry = True
 
 
 # ---- the replicas ----

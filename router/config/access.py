@@ -1,10 +1,13 @@
 """The options of who may call, and how much."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Literal
 
+from policies.limits.gcra import Rate
 from router.config import checks
 from router.config.option import option, section
+from router.config.source import KeyPath
 
 Subject = Literal["tenant", "api_key", "user", "model", "version"]
 
@@ -56,3 +59,23 @@ class LimitConfig:
         "Completion tokens reserved before: those 'expected', the most possible ('strict'), none ('post').",
         default="expected",
     )
+    cached_weight: float = option(
+        "What a cached prompt token counts: 1 in full, 0 nothing; lower it to reward prompts that repeat.",
+        checks.between(0, 1),
+        default=1.0,
+    )
+    stream_overrun: Literal["debt", "stop"] = option(
+        "A stream that outgrows its reserve when nothing is left: runs into 'debt', or is ended: 'stop'.",
+        default="debt",
+    )
+
+
+def limit_mistakes(limit: LimitConfig) -> Iterator[tuple[KeyPath, str]]:
+    """What makes a limit useless: where in it, and what would be right."""
+    if limit.requests_per_minute is limit.tokens_per_minute is limit.concurrency is None:
+        yield (), "limits nothing; write requests_per_minute, tokens_per_minute or concurrency"
+    for name in ("requests_per_minute", "tokens_per_minute"):
+        per_minute = getattr(limit, name)
+        if per_minute and limit.burst_s and Rate(per_minute, limit.burst_s).capacity < 1:
+            text = f"is too short for {name} = {per_minute:g}: a full bucket holds less than one"
+            yield ("burst_s",), f"{text}; write at least {ceil(60 / per_minute)}"

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from policies.routing import POLICIES
 from router.config import checks
+from router.config.access import limit_mistakes
 from router.config.fleet import DiscoverConfig, ReplicaConfig, VersionConfig
 from router.config.kv_events import kv_events_mistakes
 from router.config.model import Config
@@ -241,13 +242,9 @@ def _named_models(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("limits", index, "match", "model"), limit.match.get("model", "")
 
 
-def _limits_limit(config: Config) -> Broken:
+def _limits_are_possible(config: Config) -> Broken:
     for index, limit in enumerate(config.limits):
-        if limit.requests_per_minute is limit.tokens_per_minute is limit.concurrency is None:
-            yield (
-                ("limits", index),
-                "limits nothing; write requests_per_minute, tokens_per_minute or concurrency",
-            )
+        yield from ((("limits", index, *name), text) for name, text in limit_mistakes(limit))
 
 
 # ---- walking ----
@@ -282,5 +279,5 @@ _RULES: tuple[Callable[[Config], Broken], ...] = (
     _discovery_is_complete,
     _keys_are_unique,
     _models_exist,
-    _limits_limit,
+    _limits_are_possible,
 )

@@ -32,8 +32,9 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a line says; fields that do not apply are left out.
 
     `outcome` is `ok`, `client_left` or an error code; status 499 means that the client left first.
-    `mean_gap_ms` is between two reads of a stream; `prompt_tokens` include the cached ones. `prefix` are the
-    prompt's hashed blocks in hexadecimal, and `session` a hash: for `turnout simulate`, if asked for.
+    `mean_gap_ms` is between two reads of a stream; `prompt_tokens` include the cached ones. `key` is the id of
+    the client's key, `limit` the one that refused the request or ended its stream. `prefix` are the prompt's
+    hashed blocks in hexadecimal, and `session` a hash: for `turnout simulate`, if asked for.
     """
 
     time: datetime
@@ -59,6 +60,11 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     completion_tokens: int | None = None
     finish_reason: str | None = None
     tries: list[Try] = []
+    tenant: str = ""
+    key: str = ""
+    limit: str = ""
+    reserved_tokens: int | None = None
+    charged_tokens: int | None = None
     session: str | None = None
     prefix: list[str] = []
     prefix_block_tokens: float | None = None
@@ -159,6 +165,11 @@ def line_of(event: Finished) -> Line:
         None if usage is None else usage.completion_tokens,
         event.finish_reason and _clean(event.finish_reason),
         _tries(event.attempts) if len(event.attempts) > 1 else [],
+        event.tenant,
+        event.key,
+        _refusing(event.limits) if event.limits else "",
+        event.reserved_tokens,
+        event.charged_tokens,
     )
 
 
@@ -177,6 +188,10 @@ def _with_prefix(line: Line, event: Finished) -> Line:
 
 def _tries(attempts: Sequence[Attempt]) -> list[Try]:
     return [Try(a.replica, a.reason, a.ending, round(a.wait_s * 1e3, 3)) for a in attempts]
+
+
+def _refusing(limits: Sequence[tuple[str, str]]) -> str:
+    return next((name for name, decision in limits if decision != "admitted"), "")
 
 
 def _clean(text: str) -> str:

@@ -74,6 +74,14 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     """The message that the client saw, if any."""
     session: str | None = None
+    tenant: str = ""
+    key: str = ""
+    """The id of the client's key."""
+    limits: Sequence[tuple[str, str]] = ()
+    """What each limit said that was asked: its name, and `admitted`, `refused`, `exceeds` or `stopped`."""
+    reserved_tokens: int | None = None
+    charged_tokens: int | None = None
+    """What limits count: reserved before, charged after; None where no limit counts tokens."""
     prompt: Prompt | None = None
     """Its hashed blocks, where they are to be recorded."""
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from router.fleet.routes import Fleet
 from router.observe.events import Finished
 from router.observe.exposition import number
-from router.observe.series import OTHER, Histogram, Series
+from router.observe.series import MAX_LIMIT_WORDS, OTHER, Histogram, Series, Words
 
 Key = tuple[str, str, str]
 """Model, version, engine."""
@@ -118,6 +118,7 @@ class RouterMetrics(Collector):
             _add(tokens, (model, version, "cached"), series.cached_tokens)
             _add(tokens, (model, version, "completion"), series.completion_tokens)
         yield requests
+        yield self._limit_decisions()
         yield from self._prefix_metrics()
         yield _counter(
             "turnout_tokens",
@@ -131,6 +132,20 @@ class RouterMetrics(Collector):
             ("model", "version", "reason"),
             attempts,
         )
+
+    def _limit_decisions(self) -> CounterMetricFamily:
+        family = CounterMetricFamily(
+            "turnout_limit_decisions",
+            "What each limit said: admitted, refused, exceeds (more than it ever holds), stopped (a stream).",
+            labels=("limit", "decision"),
+        )
+        sums = Words(most=MAX_LIMIT_WORDS)
+        for series in self._series.values():
+            for word, count in series.limits.counts.items():
+                sums.add(word, count)
+        for word, count in sums.counts.items():
+            family.add_metric(word.partition(" ")[::2], count)
+        return family
 
     def _prefix_metrics(self) -> Iterator[Metric]:
         """Of versions whose policy mirrors caches: what it promised, and what there was."""

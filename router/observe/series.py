@@ -34,6 +34,9 @@ QUEUE_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 MAX_WORDS = 64
 """Outcomes and reasons are a closed set of codes; the cap keeps a defect from becoming a leak."""
 
+MAX_LIMIT_WORDS = 4096
+"""Limits are named in the configuration, and there are a few decisions."""
+
 OTHER = "other"
 
 
@@ -58,16 +61,17 @@ class Histogram(msgspec.Struct):
 
 
 class Words(msgspec.Struct):
-    """How often each word of a small set occurred."""
+    """How often each word of a small set occurred; of no more than `most` words."""
 
     counts: dict[str, int] = {}
+    most: int = MAX_WORDS
 
     def count(self, word: str) -> None:
         self.add(word, 1)
 
     def add(self, word: str, times: int) -> None:
         counts = self.counts
-        if word not in counts and len(counts) >= MAX_WORDS:
+        if word not in counts and len(counts) >= self.most:
             word = OTHER
         counts[word] = counts.get(word, 0) + times
 
@@ -77,6 +81,8 @@ class Series(msgspec.Struct):
 
     outcomes: Words = field(default_factory=Words)
     attempts: Words = field(default_factory=Words)
+    limits: Words = field(default_factory=lambda: Words(most=MAX_LIMIT_WORDS))
+    """`NAME DECISION`: names of limits have no spaces."""
     time_to_first_token: Histogram = field(default_factory=lambda: Histogram(TTFT_BOUNDS_S))
     gaps: Histogram = field(default_factory=lambda: Histogram(GAP_BOUNDS_S))
     duration: Histogram = field(default_factory=lambda: Histogram(REQUEST_BOUNDS_S))
@@ -90,6 +96,8 @@ class Series(msgspec.Struct):
         self.outcomes.count(event.outcome)
         for attempt in event.attempts:
             self.attempts.count(attempt.reason)
+        for name, decision in event.limits:
+            self.limits.count(f"{name} {decision}")
         self.duration.observe(event.duration_s)
         self.overhead.observe(event.overhead_s)
         if event.queue_wait_s:
