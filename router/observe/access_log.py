@@ -32,9 +32,9 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a line says; fields that do not apply are left out.
 
     `outcome` is `ok`, `client_left` or an error code; status 499 means that the client left first.
-    `mean_gap_ms` is between two reads of a stream; `prompt_tokens` include the cached ones. `key` is the id of
-    the client's key, `limit` the one that refused the request or ended its stream. `prefix` are the prompt's
-    hashed blocks in hexadecimal, and `session` a hash: for `turnout simulate`, if asked for.
+    `mean_gap_ms` is between two reads of a stream; `prompt_tokens` include the cached ones. `key` is the id
+    of the client's key, `limit` the one that refused the request or ended its stream. `prefix` are the
+    prompt's hashed blocks in hexadecimal, and `session` a hash: for `turnout simulate`, if asked for.
     """
 
     time: datetime
