@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 from random import Random
-from time import monotonic
+from time import monotonic, time
 
 from policies.routing.events import Event, Forgotten
 from router.admin.app import create_admin_app
+from router.admin.limits import LimitBoard
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.hearing import Hearing, place_of, share
+from router.control.keys import KeyRing
+from router.control.limits.build import build_store
+from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.fleet.build import build_fleet
@@ -23,7 +27,7 @@ from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.flow.call import Limits
 from router.flow.dispatch import Dispatcher, Upstreams
-from router.flow.inference import Inference
+from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
@@ -75,15 +79,30 @@ class Router:
             limits, self.watch, self.upstreams, failed=self._look_again, answered=answered
         )
         rules = RequestRules(max_depth=config.server.max_json_depth)
+        keys = KeyRing(config.keys, time)
+        self.limits = _limit_board(config, seat)
         self.inference = Inference(
-            self.current_fleet, dispatcher, limits, rules, self.observe, hashes_all=config.server.log_prefixes
+            self.current_fleet,
+            dispatcher,
+            limits,
+            rules,
+            self.observe,
+            hashes_all=config.server.log_prefixes,
+            access=Access(keys, None if self.limits is None else self.limits.gate),
         )
         budget = _budget(config)
         self.front_end = FrontEnd(self.inference, budget)
-        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining)
+        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, keys)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
         self.admin_app = create_admin_app(
-            self.current_fleet, self.metrics, config.admin, self.scraper, rules, kv_events=self.kv_events
+            self.current_fleet,
+            self.metrics,
+            config.admin,
+            self.scraper,
+            rules,
+            kv_events=self.kv_events,
+            limits=self.limits,
+            keys=keys,
         )
         self._housekeeping: asyncio.Task[None] | None = None
 
@@ -112,6 +131,8 @@ class Router:
         self.kv_events.follow(watched)
         if self.sharing is not None:
             await self.sharing.start()
+        if self.limits is not None:
+            await self.limits.store.start()
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -132,6 +153,8 @@ class Router:
         self.watch.close()
         if self.sharing is not None:
             await self.sharing.close()
+        if self.limits is not None:
+            await self.limits.store.close()
         self.upstreams.close()
         if self.access_log is not None:
             await self.access_log.close()
@@ -222,6 +245,12 @@ class AsgiApp:
         await receive()
         await router.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _limit_board(config: Config, seat: Seat | None) -> LimitBoard | None:
+    """None where nothing is limited."""
+    store = build_store(config, seat)
+    return None if store is None else LimitBoard(rules_of(config), store)
 
 
 def _upstreams(config: Config) -> Upstreams:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 ADMITTED = -1
+ENDLESS = 1 << 40
+"""More slots than there are: to look at how many are held."""
 
 
 class Budget(NamedTuple):

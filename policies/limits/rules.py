@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from policies.limits.ask import Budget, Slots
+from policies.limits.cost import Reserve
 from policies.limits.gcra import Rate
+from policies.limits.usage import Price
 
 Kind = Literal["requests", "tokens", "concurrency"]
-Reserve = Literal["expected", "strict", "post"]
 
 _OF_A_TENANT = frozenset({"tenant", "api_key", "user"})
 """A key belongs to one tenant, and a user's name means something within one only."""
@@ -38,7 +39,7 @@ class Limit:
 
     name: str
     per: tuple[str, ...] = ()
-    match: Mapping[str, str]
+    match: Mapping[Any, str]
     requests: Rate | None = None
     tokens: Rate | None = None
     concurrency: int | None = None
@@ -61,11 +62,12 @@ class Limit:
 
 
 class Bucket(NamedTuple):
-    """One budget of a plan. `budget` costs what one request does; tokens are filled in per request."""
+    """One budget of a plan. `budget` costs what one unit does; of tokens a request takes several."""
 
     limit: Limit
     kind: Kind
     rate: Rate
+    price: Price
     budget: Budget
 
 
@@ -78,6 +80,8 @@ class Plan:
     slots: Sequence[Slots]
     concurrent: Sequence[Limit]
     """Whose `slots` these are."""
+    admitted: Sequence[tuple[str, str]]
+    """What is recorded of a request that all of them let in."""
 
     def limit_of(self, index: int) -> tuple[Limit, Kind]:
         """Who speaks where a verdict says `refused == index`."""
@@ -105,6 +109,11 @@ class Rules:
             plan = self._plans[subject] = self._make(subject)
         return plan
 
+    @property
+    def subjects(self) -> Sequence[Subject]:
+        """Those seen lately, the newest last."""
+        return list(self._plans)
+
     def _make(self, subject: Subject) -> Plan:
         mine = [limit for limit in self.limits if limit.applies_to(subject)]
         buckets: list[Bucket] = []
@@ -115,11 +124,13 @@ class Rules:
                 buckets.append(_bucket(limit, "tokens", limit.tokens, subject))
         concurrent = [limit for limit in mine if limit.concurrency is not None]
         slots = [Slots(limit.key(subject, "c"), limit.concurrency or 0) for limit in concurrent]
-        return Plan(subject, tuple(buckets), tuple(slots), tuple(concurrent))
+        admitted = tuple((limit.name, "admitted") for limit in mine)
+        return Plan(subject, tuple(buckets), tuple(slots), tuple(concurrent), admitted)
 
 
 def _bucket(limit: Limit, kind: Kind, rate: Rate, subject: Subject) -> Bucket:
-    return Bucket(limit, kind, rate, Budget(limit.key(subject, kind[0]), rate.cost_us(1), rate.window_us))
+    budget = Budget(limit.key(subject, kind[0]), rate.cost_us(1), rate.window_us)
+    return Bucket(limit, kind, rate, Price(limit.cached_weight), budget)
 
 
 def _word(value: str) -> str:

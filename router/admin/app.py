@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from router.admin.access import AdminAccess
 from router.admin.explain import explained
+from router.admin.limits import LimitBoard, LimitsView
 from router.admin.page import Page
 from router.admin.views import (
     ConfigView,
@@ -35,9 +36,10 @@ from router.admin.views import (
     model_views,
     replica_views,
 )
-from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, TurnoutError
+from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, RequestError, TurnoutError
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig
+from router.control.keys import ANONYMOUS, Caller, KeyRing
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
@@ -71,6 +73,8 @@ class AdminApi:
         rules: RequestRules,
         workers: Workers | None,
         kv_events: KvReports | None,
+        limits: LimitBoard | None,
+        keys: KeyRing,
     ) -> None:
         self._fleet = fleet
         self._rules = rules
@@ -78,6 +82,8 @@ class AdminApi:
         self._reports = reports
         self._workers = workers
         self._kv_events = kv_events
+        self._limits = limits
+        self._keys = keys
         self._process = _process_collectors()
         self._began = time.monotonic()
         self._version = version("turnout")
@@ -101,6 +107,7 @@ class AdminApi:
                 config=ConfigView(generation=config.generation, reload_failed=config.reload_failed),
                 models=model_views(fleet),
                 replicas=self._views(fleet.replicas),
+                limits=await self._limits_view(),
             )
         )
 
@@ -114,13 +121,31 @@ class AdminApi:
         await self._refresh()
         return _json(ModelsView(model_views(self._fleet())))
 
-    async def explain(self, request: Request) -> Response:
-        """`DecisionView` of an inference request in the body: where it would go now. Nothing is sent."""
+    async def limits(self, _request: Request) -> Response:
+        """`LimitsView`."""
         await self._refresh()
-        try:
-            return _json(explained(self._fleet(), await request.body(), self._rules))
-        except TurnoutError as error:
-            return refusal(error)
+        return _json(await self._limits_view())
+
+    async def _limits_view(self) -> LimitsView:
+        return LimitsView() if self._limits is None else await self._limits.view()
+
+    async def explain(self, request: Request) -> Response:
+        """`DecisionView` of an inference request in the body: what would become of it now. Nothing is sent.
+
+        `?key=ID`: as that key's. Without it, anybody's.
+        """
+        await self._refresh()
+        caller = self._caller(request.query_params.get("key"))
+        gate = None if self._limits is None else self._limits.gate
+        return _json(await explained(self._fleet(), await request.body(), self._rules, caller, gate))
+
+    def _caller(self, key_id: str | None) -> Caller:
+        if key_id is None:
+            return ANONYMOUS
+        caller = self._keys.named(key_id)
+        if caller is None:
+            raise RequestError(f"there is no key {key_id[:128]!r}", param="key")
+        return caller
 
     async def drain(self, request: Request) -> Response:
         """No new requests to this replica in any version; those it has go on. `ReplicasView` of it."""
@@ -158,18 +183,22 @@ def create_admin_app(
     rules: RequestRules,
     workers: Workers | None = None,
     kv_events: KvReports | None = None,
+    limits: LimitBoard | None = None,
+    keys: KeyRing | None = None,
 ) -> Starlette:
     """The whole admin surface. Without `[admin] token` only loopback clients are served.
 
-    `workers` is None where this process is the whole router, `kv_events` where none are listened to.
+    `workers` is None where this process is the whole router, `kv_events` where none are listened to, `limits`
+    where nothing is limited.
     """
-    api = AdminApi(fleet, metrics, reports, rules, workers, kv_events)
+    api = AdminApi(fleet, metrics, reports, rules, workers, kv_events, limits, keys or KeyRing((), time.time))
     routes = [
         Route("/", Page().show),
         Route("/metrics", api.metrics),
         Route("/api/status", api.status),
         Route("/api/models", api.models),
         Route("/api/replicas", api.replicas),
+        Route("/api/limits", api.limits),
         Route("/api/explain", api.explain, methods=["POST"]),
         # An id may hold slashes.
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
@@ -178,7 +207,11 @@ def create_admin_app(
     app = Starlette(
         routes=routes,
         middleware=[Middleware(AdminAccess, token=config.token)],
-        exception_handlers={HTTPException: _http_exception, Exception: _http_exception},
+        exception_handlers={
+            TurnoutError: _refused,
+            HTTPException: _http_exception,
+            Exception: _http_exception,
+        },
     )
     app.router.redirect_slashes = False
     return app
@@ -186,6 +219,11 @@ def create_admin_app(
 
 def refusal(error: TurnoutError) -> Response:
     return Response(error.body(), error.status, _NO_STORE, media_type="application/json")
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, TurnoutError)
+    return refusal(exc)
 
 
 async def _http_exception(request: Request, exc: Exception) -> Response:

@@ -1,27 +1,32 @@
 """What would become of a request, without sending it."""
 
+from msgspec.structs import replace
+
 from router.api.errors import RequestError
 from router.api.members import read_members
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint, InferenceRequest
 from router.api.tgi import read_generate
+from router.control.keys import ANONYMOUS, Caller
 from router.fleet.decision import DecisionView, decision
 from router.fleet.routes import Fleet
+from router.flow.admission import Gate
 
 _HEADERS = {"content-type": "application/json"}
 _SUBJECTS = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "inputs": Endpoint.GENERATE}
 
 
-def explained(fleet: Fleet, body: bytes, rules: RequestRules) -> DecisionView:
-    """Where the inference request in `body` would go now; its endpoint is told by its subject.
+async def explained(
+    fleet: Fleet, body: bytes, rules: RequestRules, caller: Caller = ANONYMOUS, gate: Gate | None = None
+) -> DecisionView:
+    """What would become of the inference request in `body` now; its endpoint is told by its subject.
 
-    Raises what serving it would raise.
+    Raises what serving it would raise, but for limits: what those would say is told.
     """
     request = _read(fleet, body, rules)
-    route = fleet.routes.get(request.model)
-    if route is None:
-        raise fleet.unknown(request.model)
-    return decision(route, request, route.pool.facts(request))
+    route = fleet.route_for(request.model, caller.models)
+    view = decision(route, request, route.pool.facts(request))
+    return view if gate is None else replace(view, limits=await gate.look(caller, request, route))
 
 
 def _read(fleet: Fleet, body: bytes, rules: RequestRules) -> InferenceRequest:

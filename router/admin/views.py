@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from router.admin.limits import LimitsView
 from router.fleet.detection import Seen
 from router.fleet.figures import Figure, Figures
 from router.fleet.kv_figures import KvFigures
@@ -119,6 +120,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     config: ConfigView
     models: list[ModelView]
     replicas: list[ReplicaView]
+    limits: LimitsView
 
 
 class ModelsView(msgspec.Struct, frozen=True):

@@ -122,6 +122,14 @@ def read_session(headers: Mapping[str, str], members: Members) -> str | None:
     return None
 
 
+def read_user(members: Members) -> str:
+    """Whom the client names as its own user; empty where it names nobody."""
+    raw = members.get("user")
+    if raw is None or bytes(raw)[:1] != b'"':
+        return ""
+    return _decode(raw, "user", _STRING, "a string")[:MAX_NAME]
+
+
 _TRUE, _FALSE, _NULL = msgspec.Raw(b"true"), msgspec.Raw(b"false"), msgspec.Raw(b"null")
 
 

@@ -31,14 +31,6 @@ def _continue_streams(config: Config) -> Iterable[KeyPath]:
     return [path] if config.retries.continue_streams and config.source.wrote(path) else []
 
 
-def _keys(config: Config) -> Iterable[KeyPath]:
-    return [("keys",)] if config.keys else []
-
-
-def _limits(config: Config) -> Iterable[KeyPath]:
-    return [("limits",)] if config.limits else []
-
-
 def _of_models(section: str) -> Callable[[Config], Iterable[KeyPath]]:
     def find(config: Config) -> Iterable[KeyPath]:
         for name, model in config.models.items():
@@ -79,8 +71,6 @@ _FEATURES = (
     Feature(_of_models("canary"), "releases are not available yet; remove the table"),
     Feature(_of_versions("discover"), "discovery is not available yet; list the replicas"),
     Feature(_of_versions("expect"), "checking what a replica serves is not available yet; remove it"),
-    Feature(_keys, "client keys are not available yet; without them everyone may call"),
-    Feature(_limits, "limits are not available yet; remove them"),
     Feature(_kv_events_over_zmq, "needs pyzmq, which is not installed: pip install 'turnout[kv-events]'"),
     Feature(_tokenizers, "needs tokenizers, which is not installed: pip install 'turnout[tokenizer]'"),
 )

@@ -24,6 +24,20 @@ class CandidateView(msgspec.Struct, frozen=True):
     terms: dict[str, float]
 
 
+class LimitCheck(msgspec.Struct, frozen=True):
+    """What one limit would say. It takes `takes` of what is `remaining`: requests, tokens, or slots.
+
+    `wait_s`: when it would admit the request if nobody else came; None where no wait is known to help.
+    """
+
+    limit: str
+    kind: str
+    takes: int
+    remaining: int
+    admits: bool
+    wait_s: float | None = 0.0
+
+
 class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     """`chosen` is the cheapest candidate, or one of several such; candidates come cheapest first."""
 
@@ -33,6 +47,7 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     chosen: str
     prompt_tokens: int | None = None
     candidates: list[CandidateView]
+    limits: list[LimitCheck] = []
 
 
 def decision(

@@ -1,9 +1,9 @@
 """Where public model names lead: what a request reads once and holds to its end."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from router.api.errors import ModelNotFound
+from router.api.errors import ModelNotAllowed, ModelNotFound
 from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 
@@ -46,6 +46,19 @@ class Fleet:
         """The model's name, where there is but one: what a request that names none means."""
         models = {route.model for route in self.routes.values()}
         return models.pop() if len(models) == 1 else None
+
+    def route_for(self, name: str, allowed: Collection[str] | None = None) -> Route:
+        """Where `name` leads. `allowed` are the models that may be used, all if None.
+
+        Raises `ModelNotFound`, or `ModelNotAllowed` for any other than the allowed ones: whoever may not use
+        a model does not learn either whether it exists.
+        """
+        route = self.routes.get(name)
+        if allowed is not None and (route is None or route.model not in allowed):
+            raise ModelNotAllowed(f"this key may not use a model {name[:128]!r}", param="model")
+        if route is None:
+            raise self.unknown(name)
+        return route
 
     def unknown(self, name: str) -> ModelNotFound:
         """What to say of a name that no route has."""

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from policies.outcome import Ending
 from router.api.errors import RequestError, TurnoutError
 from router.api.request import Endpoint, InferenceRequest, Usage
 from router.api.tgi import generate_error
+from router.control.keys import ANONYMOUS
 from router.fleet.facts import Facts
 from router.fleet.replicas import Replica
 from router.fleet.routes import Route
 from router.flow.exchange import Exchange, Header
+from router.flow.limited import Limited
 from router.observe.events import Attempt
 
 JSON = (b"content-type", b"application/json")
@@ -45,8 +48,10 @@ class Call:
     __slots__ = (
         "answered",
         "attempts",
+        "caller",
         "deadline",
         "decision",
+        "ending",
         "error",
         "exchange",
         "explains",
@@ -57,6 +62,8 @@ class Call:
         "gaps",
         "head_at",
         "id",
+        "limited",
+        "pieces",
         "replica",
         "request",
         "route",
@@ -70,6 +77,7 @@ class Call:
         self.id = call_id
         """The request's id: the client's `x-request-id` if it is a usable one."""
         self.exchange = exchange
+        self.caller = ANONYMOUS
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
         self.facts: Facts | None = None
@@ -89,6 +97,12 @@ class Call:
         self.answered = False
         """The client has been given everything it will get, to the last byte."""
         self.error: TurnoutError | None = None
+        self.limited: Limited | None = None
+        """What limits have said, where any apply."""
+        self.ending: Ending | None = None
+        """Of the last attempt."""
+        self.pieces = 0
+        """Frames with text of the last attempt."""
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.gaps: Sequence[int] = ()
@@ -113,6 +127,8 @@ class Call:
         if self.replica is not None:
             own += self.replica.headers
             own.append((b"x-turnout-attempts", b"%d" % self.tries))
+        if self.limited is not None:
+            own += self.limited.headers
         if self.decision is not None:
             own.append((b"x-turnout-decision", self.decision))
         own.append((b"x-turnout-overhead-ms", b"%.2f" % (self.overhead_s(now) * 1000)))

@@ -102,6 +102,7 @@ class Dispatcher:
             return
         outcome = relay.outcome()
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
+        call.ending, call.pieces = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)

@@ -5,6 +5,7 @@ Exactly one `Finished` comes out of every exchange that goes in, whatever become
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic, time
 
 from router.api.errors import InternalError, PathNotFound, TurnoutError
@@ -12,7 +13,9 @@ from router.api.ids import RequestIds
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint
 from router.api.tgi import read_generate
+from router.control.keys import KeyRing
 from router.fleet.routes import Fleet
+from router.flow.admission import Gate
 from router.flow.call import Call, Limits
 from router.flow.dispatch import Dispatcher
 from router.flow.exchange import Exchange
@@ -28,6 +31,14 @@ ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
 _TGI = frozenset({Endpoint.GENERATE, Endpoint.GENERATE_STREAM, Endpoint.GENERATE_ROOT})
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call, and how much; without a gate as much as they like."""
+
+    keys: KeyRing
+    gate: Gate | None
+
+
 class Inference:
     """Serves inference exchanges; the one coroutine a request has."""
 
@@ -40,14 +51,20 @@ class Inference:
         observer: Observer,
         *,
         hashes_all: bool = False,
+        access: Access | None = None,
     ) -> None:
-        """`hashes_all`: prompts are hashed for the records, whether or not a policy asks for it."""
+        """`hashes_all`: prompts are hashed for the records, whether or not a policy asks for it.
+
+        Without `access` everybody may call, as much as they like.
+        """
         self._fleet = fleet
         self._dispatcher = dispatcher
         self._limits = limits
         self._rules = rules
         self._observer = observer
         self._hashes_all = hashes_all
+        self._keys = None if access is None else access.keys
+        self._gate = None if access is None else access.gate
         self._ids = RequestIds()
 
     async def serve(self, exchange: Exchange) -> None:
@@ -56,6 +73,8 @@ class Inference:
         try:
             fleet = self._fleet()
             self._read(call, fleet)
+            if self._gate is not None:
+                await self._gate.admit(call)
             await self._dispatcher.dispatch(call)
         except TurnoutError as error:
             self._refuse(call, error)
@@ -63,6 +82,8 @@ class Inference:
             log.exception("request %s met a defect of the router", call.id)
             self._refuse(call, InternalError("the router failed to handle this request; its log says why"))
         finally:
+            if self._gate is not None:
+                self._gate.settle(call)
             self._observer(self._finished(call))
 
     def refuse(self, exchange: Exchange, error: TurnoutError) -> None:
@@ -73,6 +94,9 @@ class Inference:
 
     def _read(self, call: Call, fleet: Fleet) -> None:
         exchange = call.exchange
+        if self._keys is not None:
+            headers = exchange.headers
+            call.caller = self._keys.caller_of(headers.get("authorization"), headers.get("x-api-key"))
         call.shorten(exchange.headers.get("x-turnout-deadline-ms"))
         endpoint = ENDPOINTS.get(exchange.path)
         if endpoint is None:
@@ -84,10 +108,7 @@ class Inference:
         else:
             request = read_request(endpoint, call.id, exchange.headers, exchange.body, self._rules)
         call.request = request
-        route = fleet.routes.get(request.model)
-        if route is None:
-            raise fleet.unknown(request.model)
-        call.route = route
+        call.route = fleet.route_for(request.model, call.caller.models)
 
     def _refuse(self, call: Call, error: TurnoutError) -> None:
         call.error = error
@@ -100,7 +121,7 @@ class Inference:
 
     def _finished(self, call: Call) -> Finished:
         exchange, request, route, replica = call.exchange, call.request, call.route, call.replica
-        now = monotonic()
+        limited, now = call.limited, monotonic()
         return Finished(
             at=time() - (now - exchange.received_at),
             request_id=call.id,
@@ -124,6 +145,11 @@ class Inference:
             bytes_out=exchange.bytes_out,
             error="" if call.error is None else call.error.message,
             session=None if request is None else request.session,
+            tenant=call.caller.tenant,
+            key=call.caller.key_id,
+            limits=() if limited is None else limited.said,
+            reserved_tokens=None if limited is None else limited.reserved_tokens,
+            charged_tokens=None if limited is None else limited.charged_tokens,
             prompt=call.facts.prompt if self._hashes_all and call.facts is not None else None,
         )
 

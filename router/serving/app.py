@@ -15,17 +15,22 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from router.api.errors import InternalError, MethodNotAllowed, ModelNotFound, PathNotFound, TurnoutError
+from router.control.keys import Caller, KeyRing
 from router.fleet.routes import Fleet
 from router.flow.inference import ENDPOINTS
 from router.serving.asgi import InferenceApp
 
 
 class PublicPages:
-    """What the router answers by itself; `fleet` gives the fleet in force."""
+    """What the router answers by itself; `fleet` gives the fleet in force.
 
-    def __init__(self, fleet: Callable[[], Fleet], draining: Callable[[], bool]) -> None:
+    What there is to use is shown to who may use it; whether the router is well, to everybody.
+    """
+
+    def __init__(self, fleet: Callable[[], Fleet], draining: Callable[[], bool], keys: KeyRing) -> None:
         self._fleet = fleet
         self._draining = draining
+        self._keys = keys
         self._created = int(time.time())
 
     async def live(self, _request: Request) -> Response:
@@ -39,27 +44,27 @@ class PublicPages:
             return PlainTextResponse("no replica is ready\n", status_code=503)
         return PlainTextResponse("ready\n")
 
-    async def models(self, _request: Request) -> Response:
-        names = self._fleet().names
-        return JSONResponse(
-            {"object": "list", "data": [self._model(name, root) for name, root in names.items()]}
-        )
+    def _caller(self, request: Request) -> Caller:
+        """Raises `InvalidApiKey`."""
+        headers = request.headers
+        return self._keys.caller_of(headers.get("authorization"), headers.get("x-api-key"))
+
+    async def models(self, request: Request) -> Response:
+        caller, names = self._caller(request), self._fleet().names
+        shown = [self._model(name, root) for name, root in names.items() if caller.may_use(root)]
+        return JSONResponse({"object": "list", "data": shown})
 
     async def model(self, request: Request) -> Response:
-        fleet = self._fleet()
-        name = request.path_params["model"]
-        route = fleet.routes.get(name)
-        if route is None:
-            return refusal(fleet.unknown(name))
-        return JSONResponse(self._model(name, route.model))
+        caller, name = self._caller(request), request.path_params["model"]
+        return JSONResponse(self._model(name, self._fleet().route_for(name, caller.models).model))
 
     def _model(self, name: str, root: str) -> dict[str, object]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "turnout", "root": root}
 
-    async def info(self, _request: Request) -> Response:
+    async def info(self, request: Request) -> Response:
         """TGI's `/info`, as far as it is true of a whole fleet."""
-        fleet = self._fleet()
-        models = sorted({route.model for route in fleet.routes.values()})
+        caller, fleet = self._caller(request), self._fleet()
+        models = sorted({route.model for route in fleet.routes.values() if caller.may_use(route.model)})
         if not models:
             return refusal(ModelNotFound("no model is configured"))
         return JSONResponse({"model_id": models[0], "models": models, "router": "turnout"})
@@ -68,6 +73,11 @@ class PublicPages:
 def refusal(error: TurnoutError) -> Response:
     headers = {"x-should-retry": "true" if error.should_retry else "false"}
     return Response(error.body(), error.status, headers, media_type="application/json")
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, TurnoutError)
+    return refusal(exc)
 
 
 async def _http_exception(request: Request, exc: Exception) -> Response:
@@ -94,7 +104,7 @@ def public_app(
         Route("/info", pages.info),
         *[Route(path, inference, methods=["POST"]) for path in ENDPOINTS],
     ]
-    handlers = {HTTPException: _http_exception, Exception: _http_exception}
+    handlers = {TurnoutError: _refused, HTTPException: _http_exception, Exception: _http_exception}
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     # A path with a slash too many is another path, not a detour through whatever host the client named.
     app.router.redirect_slashes = False

@@ -1,0 +1,98 @@
+"""What is shown of limits: the buckets that are in use, and how the place is where they are counted."""
+
+import msgspec
+
+from policies.limits.ask import ENDLESS, Ask, Slots
+from policies.limits.rules import Limit, Plan, Rules, Subject
+from router.control.limits.store import LimitStore
+from router.flow.admission import Gate
+
+MAX_SUBJECTS = 200
+"""Of those seen lately; each is asked for one by one."""
+
+
+class BucketView(msgspec.Struct, frozen=True, kw_only=True):
+    """One bucket that is not full, or slots that are taken. `kind`: requests, tokens or concurrency.
+
+    `most` is what it holds, `remaining` what is left, `reset_s` how long until it is full again.
+    """
+
+    limit: str
+    kind: str
+    subject: dict[str, str]
+    most: int
+    remaining: int
+    reset_s: float = 0.0
+
+
+class StoreView(msgspec.Struct, frozen=True):
+    """See `router.control.limits.store.StoreState`."""
+
+    place: str
+    healthy: bool
+    shares: int
+    unsettled: int
+    unknown: int
+    resets: int
+    lost: int
+
+
+class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
+    """All limits by name, where they are counted, and every bucket in use among those seen lately."""
+
+    limits: list[str] = []
+    store: StoreView | None = None
+    buckets: list[BucketView] = []
+
+
+class LimitBoard:
+    """Of one process: its limits, the store that counts them, and the gate that asks them."""
+
+    def __init__(self, rules: Rules, store: LimitStore) -> None:
+        self.rules = rules
+        self.store = store
+        self.gate = Gate(rules, store)
+
+    async def view(self) -> LimitsView:
+        """Of those whose requests this process has seen lately."""
+        buckets: dict[str, BucketView] = {}
+        for subject in self.rules.subjects[-MAX_SUBJECTS:]:
+            buckets |= await self._buckets(self.rules.plan(subject))
+        return LimitsView(
+            limits=[limit.name for limit in self.rules.limits],
+            store=msgspec.convert(self.store.state, StoreView, from_attributes=True),
+            buckets=sorted(buckets.values(), key=lambda each: (each.remaining / each.most, each.limit)),
+        )
+
+    async def _buckets(self, plan: Plan) -> dict[str, BucketView]:
+        """Those of one subject in which something is missing, by key."""
+        free = [bucket.budget._replace(cost_us=0) for bucket in plan.buckets]
+        endless = [Slots(slots.key, ENDLESS) for slots in plan.slots]
+        verdict = await self.store.look(Ask("", free, endless))
+        views = {}
+        for bucket, backlog_us in zip(plan.buckets, verdict.backlogs_us, strict=True):
+            if backlog_us > 0:
+                left_us = max(0, bucket.rate.window_us - backlog_us)
+                views[bucket.budget.key] = BucketView(
+                    limit=bucket.limit.name,
+                    kind=bucket.kind,
+                    subject=_subject(bucket.limit, plan.subject),
+                    most=bucket.rate.capacity,
+                    remaining=bucket.rate.units(left_us),
+                    reset_s=backlog_us / 1e6,
+                )
+        for limit, slots, held in zip(plan.concurrent, plan.slots, verdict.held, strict=True):
+            # A look says what would be held with one more.
+            if held > 1:
+                views[slots.key] = BucketView(
+                    limit=limit.name,
+                    kind="concurrency",
+                    subject=_subject(limit, plan.subject),
+                    most=slots.most,
+                    remaining=max(0, slots.most - held + 1),
+                )
+        return views
+
+
+def _subject(limit: Limit, subject: Subject) -> dict[str, str]:
+    return {name: getattr(subject, name) for name in limit.per}

@@ -1,0 +1,177 @@
+"""Whether a request may come in: its limits are asked before it is dispatched, and settled after it.
+
+What was reserved for it becomes what it used, exactly once, whatever became of it.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from secrets import token_hex
+
+from policies.limits.ask import ENDLESS, Ask, Budget, Slots, Verdict
+from policies.limits.cost import NEVER, CostModel, Expected
+from policies.limits.rules import Bucket, Kind, Limit, Plan, Rules, Subject
+from policies.limits.usage import Delivered, Size, Used
+from policies.outcome import Ending
+from router.api.errors import RateLimitExceeded, RequestExceedsLimit
+from router.api.limit_headers import render
+from router.api.openai import read_user
+from router.api.request import InferenceRequest
+from router.api.request_size import size_of
+from router.control.keys import Caller
+from router.control.limits.store import LimitStore
+from router.fleet.decision import LimitCheck
+from router.fleet.routes import Route
+from router.flow.call import Call
+from router.flow.limited import Admission, Limited
+
+SLOT_WAIT_S = 1.0
+"""When to ask again where all slots are taken: nobody knows when one of their requests will end."""
+
+
+class Gate:
+    """Asks all limits of a request at once: it is let in by all of them, or takes nothing of any."""
+
+    def __init__(self, rules: Rules, store: LimitStore) -> None:
+        self._rules = rules
+        self._store = store
+        self._costs = CostModel()
+        self._router = token_hex(6)
+        self._numbers = count()
+
+    async def admit(self, call: Call) -> None:
+        """Reserve what `call` is likely to use.
+
+        Raises `RateLimitExceeded`, `RequestExceedsLimit` for what no wait would help, and `Overloaded` where
+        the store is away and nothing may pass without it.
+        """
+        request, route = call.request, call.route
+        assert request is not None
+        assert route is not None
+        plan = self._rules.plan(self._subject(call.caller, request, route))
+        if not plan.buckets and not plan.slots:
+            return
+        size = size_of(request)
+        expected = self._costs.expect(plan.subject.tenant, plan.subject.model, size, "expected")
+        units = [self._units(bucket, plan, size, expected) for bucket in plan.buckets]
+        if NEVER in units:
+            bucket = plan.buckets[units.index(NEVER)]
+            call.limited = Limited([(bucket.limit.name, "exceeds")])
+            raise _never(bucket, expected)
+        ask = Ask(f"{self._router}{next(self._numbers):x}", _budgets(plan, units), plan.slots)
+        reservation = await self._store.admit(ask)
+        verdict = reservation.verdict
+        headers = render(plan.buckets, verdict.backlogs_us)
+        if not verdict.admitted:
+            limit, kind = plan.limit_of(verdict.refused)
+            call.limited = Limited([(limit.name, "refused")], headers)
+            raise _refusal(limit, kind, verdict)
+        call.limited = Limited(plan.admitted, headers)
+        call.limited.admission = Admission(plan, size, expected, units, reservation)
+
+    def settle(self, call: Call) -> None:
+        """The request is over, and this is what it used. Does nothing for one that was not admitted."""
+        limited = call.limited
+        if limited is None or limited.admission is None:
+            return
+        admission, limited.admission = limited.admission, None
+        plan, subject = admission.plan, admission.plan.subject
+        used = self._costs.settle(
+            subject.tenant, subject.model, admission.size, admission.expected, _delivered(call)
+        )
+        shifts = []
+        for bucket, units in zip(plan.buckets, admission.units, strict=True):
+            now = _units_used(bucket, used, call)
+            shifts.append(bucket.rate.cost_us(now) - bucket.rate.cost_us(units))
+            if bucket.kind == "tokens":
+                limited.reserved_tokens, limited.charged_tokens = units, now
+        admission.reservation.settle(shifts)
+
+    async def look(self, caller: Caller, request: InferenceRequest, route: Route) -> list[LimitCheck]:
+        """What each limit would say of this request now, by itself. Takes nothing."""
+        plan = self._rules.plan(self._subject(caller, request, route))
+        size = size_of(request)
+        expected = self._costs.expect(plan.subject.tenant, plan.subject.model, size, "expected")
+        units = [self._units(bucket, plan, size, expected) for bucket in plan.buckets]
+        # An empty cost looks at the bucket alone: all are to be seen, not the tightest.
+        free = [bucket.budget._replace(cost_us=0) for bucket in plan.buckets]
+        now = await self._store.look(Ask("", free, [Slots(key, ENDLESS) for key, _ in plan.slots]))
+        return [
+            *map(_budget_check, plan.buckets, units, now.backlogs_us),
+            *map(_slots_check, plan.concurrent, now.held),
+        ]
+
+    def _subject(self, caller: Caller, request: InferenceRequest, route: Route) -> Subject:
+        user = read_user(request.members) if self._rules.reads_user else ""
+        return Subject(caller.tenant, caller.key_id, user, route.model, route.version)
+
+    def _units(self, bucket: Bucket, plan: Plan, size: Size, expected: Expected) -> int:
+        """What to take of a bucket; `NEVER` if that is more than it can ever give."""
+        if bucket.kind == "requests":
+            return 1
+        mode = bucket.limit.output_reserve
+        if mode != "expected":
+            expected = self._costs.expect(plan.subject.tenant, plan.subject.model, size, mode)
+        return expected.within(bucket.rate.capacity)
+
+
+def _budget_check(bucket: Bucket, units: int, backlog_us: int) -> LimitCheck:
+    rate = bucket.rate
+    wait_us = backlog_us + rate.cost_us(units) - rate.window_us
+    return LimitCheck(
+        limit=bucket.limit.name,
+        kind=bucket.kind,
+        takes=units,
+        remaining=rate.units(max(0, rate.window_us - backlog_us)),
+        admits=units != NEVER and wait_us <= 0,
+        wait_s=None if units == NEVER else max(0, wait_us) / 1e6,
+    )
+
+
+def _slots_check(limit: Limit, held: int) -> LimitCheck:
+    """`held` is with one more."""
+    most = limit.concurrency or 0
+    left = most - held + 1
+    return LimitCheck(limit.name, "concurrency", 1, max(0, left), left > 0, 0.0 if left > 0 else None)
+
+
+def _budgets(plan: Plan, units: Sequence[int]) -> list[Budget]:
+    return [
+        bucket.budget if taken == 1 else bucket.budget._replace(cost_us=bucket.rate.cost_us(taken))
+        for bucket, taken in zip(plan.buckets, units, strict=True)
+    ]
+
+
+def _units_used(bucket: Bucket, used: Used, call: Call) -> int:
+    if bucket.kind == "tokens":
+        return bucket.price.tokens(used)
+    # A request that no replica was ever asked was not started.
+    return 1 if call.tries else 0
+
+
+def _delivered(call: Call) -> Delivered:
+    usage = call.usage
+    reported = (
+        None
+        if usage is None
+        else Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
+    )
+    request = call.request
+    streams = request is not None and request.stream
+    body_bytes = call.exchange.bytes_out if call.status == 200 and not streams else 0
+    return Delivered(call.ending or Ending.FAILED, call.tries > 0, reported, call.pieces, body_bytes)
+
+
+def _refusal(limit: Limit, kind: Kind, verdict: Verdict) -> RateLimitExceeded:
+    if kind == "concurrency":
+        text = f"limit {limit.name!r}: {limit.concurrency} requests are open already"
+        return RateLimitExceeded(text, retry_after_s=SLOT_WAIT_S)
+    wait_s = verdict.wait_us / 1e6
+    text = f"limit {limit.name!r}: its {kind} per minute are used up; try again in {wait_s:.3g} s"
+    return RateLimitExceeded(text, retry_after_s=wait_s)
+
+
+def _never(bucket: Bucket, expected: Expected) -> RequestExceedsLimit:
+    return RequestExceedsLimit(
+        f"limit {bucket.limit.name!r} admits at most {bucket.rate.capacity} tokens at once, "
+        f"and this prompt has at least about {expected.least_tokens}: shorten it"
+    )

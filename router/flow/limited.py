@@ -1,0 +1,40 @@
+"""What limits say of one request, and what they hold for it until it is over."""
+
+from collections.abc import Sequence
+
+from policies.limits.cost import Expected
+from policies.limits.rules import Plan
+from policies.limits.usage import Size
+from router.control.limits.store import Reservation
+from router.flow.exchange import Header
+
+
+class Admission:
+    """What a request was let in with. `units` are taken of each bucket of the plan."""
+
+    __slots__ = ("expected", "plan", "reservation", "size", "units")
+
+    def __init__(
+        self, plan: Plan, size: Size, expected: Expected, units: Sequence[int], reservation: Reservation
+    ) -> None:
+        self.plan = plan
+        self.size = size
+        self.expected = expected
+        self.units = units
+        self.reservation = reservation
+
+
+class Limited:
+    """`said` are decisions by the names of limits, `headers` what the client is told of its budgets.
+
+    `admission` is there until it is settled. Tokens are those that limits count, None where none does.
+    """
+
+    __slots__ = ("admission", "charged_tokens", "headers", "reserved_tokens", "said")
+
+    def __init__(self, said: Sequence[tuple[str, str]], headers: Sequence[Header] = ()) -> None:
+        self.said = said
+        self.headers = headers
+        self.admission: Admission | None = None
+        self.reserved_tokens: int | None = None
+        self.charged_tokens: int | None = None
