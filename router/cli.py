@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "config": "router.commands.configuration:config",
         "explain": "router.commands.explain:explain",
         "status": "router.commands.status:status",
+        "keys": "router.commands.keys:keys",
     }
 )
 """Name to `module:function`, in the order of `turnout --help`."""

@@ -6,7 +6,7 @@ from random import Random
 from time import monotonic, time
 
 from policies.routing.events import Event, Forgotten
-from router.admin.app import create_admin_app
+from router.admin.app import Sources, create_admin_app
 from router.admin.limits import LimitBoard
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
@@ -94,16 +94,16 @@ class Router:
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, keys)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
-        self.admin_app = create_admin_app(
-            self.current_fleet,
-            self.metrics,
-            config.admin,
-            self.scraper,
-            rules,
+        sources = Sources(
+            fleet=self.current_fleet,
+            metrics=self.metrics,
+            reports=self.scraper,
+            rules=rules,
             kv_events=self.kv_events,
             limits=self.limits,
             keys=keys,
         )
+        self.admin_app = create_admin_app(sources, config.admin)
         self._housekeeping: asyncio.Task[None] | None = None
 
     def _metrics(self) -> RouterMetrics:

@@ -14,7 +14,7 @@ from time import monotonic
 from msgspec import structs
 
 from policies.routing.events import CacheLost, CacheNews, Forgotten
-from router.admin.app import create_admin_app
+from router.admin.app import Sources, create_admin_app
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.desk import Desk
@@ -78,15 +78,15 @@ class Overview:
             ],
             dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
         )
-        self.admin_app = create_admin_app(
-            self.current_fleet,
-            self.metrics,
-            config.admin,
-            self._scraper,
-            RequestRules(max_depth=config.server.max_json_depth),
+        sources = Sources(
+            fleet=self.current_fleet,
+            metrics=self.metrics,
+            reports=self._scraper,
+            rules=RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
             kv_events=self._kv_sums,
         )
+        self.admin_app = create_admin_app(sources, config.admin)
 
     def current_fleet(self) -> Fleet:
         return self._fleet

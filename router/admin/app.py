@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
 
@@ -62,28 +63,36 @@ class Workers(Protocol):
         ...
 
 
-class AdminApi:
-    """The handlers. `fleet` gives the fleet in force, `reports` is what the scraper knows."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where what is shown comes from. `fleet` gives the fleet in force, `reports` is what the scraper knows.
 
-    def __init__(
-        self,
-        fleet: Callable[[], Fleet],
-        metrics: RouterMetrics,
-        reports: Reports,
-        rules: RequestRules,
-        workers: Workers | None,
-        kv_events: KvReports | None,
-        limits: LimitBoard | None,
-        keys: KeyRing,
-    ) -> None:
-        self._fleet = fleet
-        self._rules = rules
-        self._metrics = metrics
-        self._reports = reports
-        self._workers = workers
-        self._kv_events = kv_events
-        self._limits = limits
-        self._keys = keys
+    `workers` is None where this process is the whole router, `kv_events` where none are listened to,
+    `limits` where nothing is limited.
+    """
+
+    fleet: Callable[[], Fleet]
+    metrics: RouterMetrics
+    reports: Reports
+    rules: RequestRules
+    workers: Workers | None = None
+    kv_events: KvReports | None = None
+    limits: LimitBoard | None = None
+    keys: KeyRing | None = None
+
+
+class AdminApi:
+    """The handlers."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._fleet = sources.fleet
+        self._metrics = sources.metrics
+        self._reports = sources.reports
+        self._rules = sources.rules
+        self._workers = sources.workers
+        self._kv_events = sources.kv_events
+        self._limits = sources.limits
+        self._keys = sources.keys or KeyRing((), time.time)
         self._process = _process_collectors()
         self._began = time.monotonic()
         self._version = version("turnout")
@@ -175,23 +184,9 @@ class AdminApi:
         return _json(ReplicasView(self._views(replicas)))
 
 
-def create_admin_app(
-    fleet: Callable[[], Fleet],
-    metrics: RouterMetrics,
-    config: AdminConfig,
-    reports: Reports,
-    rules: RequestRules,
-    workers: Workers | None = None,
-    kv_events: KvReports | None = None,
-    limits: LimitBoard | None = None,
-    keys: KeyRing | None = None,
-) -> Starlette:
-    """The whole admin surface. Without `[admin] token` only loopback clients are served.
-
-    `workers` is None where this process is the whole router, `kv_events` where none are listened to, `limits`
-    where nothing is limited.
-    """
-    api = AdminApi(fleet, metrics, reports, rules, workers, kv_events, limits, keys or KeyRing((), time.time))
+def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
+    """The whole admin surface. Without `[admin] token` only loopback clients are served."""
+    api = AdminApi(sources)
     routes = [
         Route("/", Page().show),
         Route("/metrics", api.metrics),

@@ -13,6 +13,7 @@ from router.config.decode import load
 from router.config.model import Config
 from router.config.show import to_plain, to_toml
 from router.config.source import ConfigError, Mistake
+from router.config.toml_text import toml_value
 
 INVALID = 2
 """Exit code of bad usage and of a bad configuration."""
@@ -85,8 +86,8 @@ def _echo_mistakes(mistakes: Iterable[Mistake]) -> None:
 
 
 def _echo_json(value: Any) -> None:
-    """Dates can only stand in options that no policy here understands; they are printed as text."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Dates and times become text, as TOML writes them."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=toml_value))
 
 
 def _summary(loaded: Config) -> str:

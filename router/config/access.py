@@ -1,6 +1,7 @@
 """The options of who may call, and how much."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from math import ceil
 from typing import Literal
 
@@ -26,6 +27,11 @@ class KeyConfig:
     )
     priority: Literal["high", "normal", "low"] = option(
         "Who is served first when the fleet is full: 'high', then 'normal', then 'low'.", default="normal"
+    )
+    expires: datetime | None = option(
+        "When it stops being valid, with its offset from UTC; absent: never.",
+        default=None,
+        example=datetime(2030, 1, 1, tzinfo=UTC),
     )
 
 

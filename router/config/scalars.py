@@ -1,6 +1,8 @@
 """Single values: is it of the type that is wanted, and if not, what was written instead, in words."""
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any
@@ -37,6 +39,32 @@ def scalar(kind: Any, raw: Any, example: str) -> Any:
     if kind is float and not isfinite(raw):
         raise Complaint(f"expected a finite number{example}, got {raw}")
     return raw
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)?")
+
+
+def moment(raw: Any, example: str) -> datetime:
+    """A TOML offset date-time, or the same in a string as RFC 3339 has it."""
+    given = _read_moment(raw) if isinstance(raw, str) else raw
+    if isinstance(given, time) or not isinstance(given, date):
+        raise Complaint(f"expected a date and time{example}, got {_noun(raw)}")
+    if not isinstance(given, datetime):
+        raise Complaint(f"has no time of day; write {given.isoformat()}T00:00:00Z for its beginning in UTC")
+    if given.tzinfo is None:
+        raise Complaint(f"has no offset from UTC; write {given.isoformat()}Z if UTC is meant")
+    return given
+
+
+def _read_moment(text: str) -> date | str:
+    try:
+        return date.fromisoformat(text) if len(text) == len("2030-01-01") else _parse_moment(text)
+    except ValueError:
+        return text
+
+
+def _parse_moment(text: str) -> datetime | str:
+    return datetime.fromisoformat(text.upper()) if _RFC3339.fullmatch(text) else text
 
 
 def _to_float(whole: int) -> float:

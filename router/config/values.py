@@ -6,6 +6,7 @@ hides no other.
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, is_dataclass
+from datetime import datetime
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from policies.routing import POLICIES
@@ -13,7 +14,7 @@ from router.config import option
 from router.config.model import PolicyConfig
 from router.config.option import Check, Complaint, Place, without_none
 from router.config.places import is_reference, secret_text
-from router.config.scalars import choice, expect, nearest, scalar
+from router.config.scalars import choice, expect, moment, nearest, scalar
 from router.config.secret import Secret
 from router.config.source import KeyPath
 from router.config.toml_text import toml_value
@@ -96,7 +97,7 @@ class Reader:
             return self._read_table(path, kind, expect(raw, dict, "a table", example))
         if issubclass(kind, Secret):
             return self._read_secret(kind, raw)
-        return scalar(kind, raw, example)
+        return moment(raw, example) if kind is datetime else scalar(kind, raw, example)
 
     def _read_array(self, path: KeyPath, kind: Any, raw: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(self._read_entry((*path, index), kind, entry) for index, entry in enumerate(raw))
@@ -164,6 +165,8 @@ def _empty(kind: Any) -> Any:
         return _empty_section(kind)
     if isinstance(kind, type) and issubclass(kind, Secret):
         return kind("")
+    if kind is datetime:
+        return None
     return () if origin is tuple else {} if origin is not None else kind()
 
 
@@ -185,5 +188,5 @@ def _example(field: Field[Any]) -> str:
     value = field.metadata.get("example")
     if value is None:
         value = option.default(field)
-    apt = isinstance(value, str | int | float) and not isinstance(value, bool)
+    apt = isinstance(value, str | int | float | datetime) and not isinstance(value, bool)
     return f" such as {toml_value(value)}" if apt else ""

@@ -70,6 +70,7 @@ id = "k"
 digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 tenant = "t"
 models = ["org/m"]
+expires = 2030-01-01T00:00:00Z
 [[limits]]
 name = "l"
 per = ["tenant"]

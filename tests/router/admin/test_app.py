@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from router.admin.app import create_admin_app
+from router.admin.app import Sources, create_admin_app
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig, Secret
 from router.fleet.replicas import Replica
@@ -35,7 +35,8 @@ def admin(current: Fleet, token: str | None = None, client: tuple[str, int] = LO
     metrics = RouterMetrics(
         lambda: current, more=[ReplicaGauges(lambda: current, lambda _: None, lambda: 0.0)]
     )
-    app = create_admin_app(lambda: current, metrics, config, NothingTold(), RequestRules())
+    sources = Sources(fleet=lambda: current, metrics=metrics, reports=NothingTold(), rules=RequestRules())
+    app = create_admin_app(sources, config)
     return TestClient(app, base_url="http://127.0.0.1:8081", client=client, raise_server_exceptions=False)
 
 
@@ -137,9 +138,13 @@ def test_a_defect_is_a_500_in_json() -> None:
             raise ValueError("secret detail")
 
     current = fleet(replica())
-    app = create_admin_app(
-        lambda: current, RouterMetrics(lambda: current), AdminConfig(), Broken(), RequestRules()
+    sources = Sources(
+        fleet=lambda: current,
+        metrics=RouterMetrics(lambda: current),
+        reports=Broken(),
+        rules=RequestRules(),
     )
+    app = create_admin_app(sources, AdminConfig())
     client = TestClient(app, base_url="http://127.0.0.1:8081", client=LOCAL, raise_server_exceptions=False)
     answer = client.get("/api/status")
     assert answer.status_code == 500

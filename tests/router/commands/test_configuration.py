@@ -79,6 +79,16 @@ def test_config_masks_secrets(path: Path, arguments: list[str]) -> None:
     assert parse(result.stdout)["timeouts"]["total_s"] == 900.0
 
 
+def test_config_shows_when_keys_expire(path: Path) -> None:
+    """As TOML has it, and in JSON as text."""
+    path.write_text(EVERYTHING)
+    environ = {"TOKEN": "t0ken"}
+    shown = CliRunner().invoke(main, ["config", str(path)], env=environ).stdout
+    assert "\nexpires = 2030-01-01T00:00:00+00:00\n" in shown
+    shown = CliRunner().invoke(main, ["config", str(path), "--json"], env=environ).stdout
+    assert json.loads(shown)["keys"][0]["expires"] == "2030-01-01T00:00:00+00:00"
+
+
 def test_config_with_defaults_can_be_used(path: Path) -> None:
     """What `--defaults` prints is a configuration file with the same effect."""
     path.write_text(MODEL)

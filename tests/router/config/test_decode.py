@@ -1,5 +1,6 @@
 """What a file says becomes typed values; what is wrong in it is told all at once, in words, with its line."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,6 +11,8 @@ from router.config.model import DEFAULT_POLICY, Config, PolicyConfig
 from tests.support.configs import MODEL, mistakes_in
 
 KINDS = "expected_latency, least_requests, pipeline, power_of_two, prefix_affinity, random, round_robin, session_affinity"
+
+KEY = '[[keys]]\nid = "a"\ntenant = "t"\ndigest = "sha256:' + 64 * "0" + '"\nexpires = '
 
 
 def test_smallest_file() -> None:
@@ -62,6 +65,22 @@ def test_policy_of_a_model() -> None:
     assert config.policy_of(config.models["m"]) == PolicyConfig(name="mine", kind="random", options={})
     plain = decode(MODEL, environ={})
     assert plain.policy_of(plain.models["m"]) == PolicyConfig(name=DEFAULT_POLICY, kind=DEFAULT_POLICY)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2030-01-01T00:00:00Z",
+        "2030-01-01 02:00:00+02:00",
+        '"2030-01-01T00:00:00Z"',
+        '"2029-12-31t19:00:00.000-05:00"',
+        '"2030-01-01 00:00:00z"',
+    ],
+)
+def test_a_moment(written: str) -> None:
+    """As TOML has it, or RFC 3339 in a string; the same moment, whatever its offset."""
+    (key,) = decode(f"{KEY}{written}\n{MODEL}", environ={}).keys
+    assert key.expires == datetime(2030, 1, 1, tzinfo=UTC)
 
 
 CASES = {
@@ -200,6 +219,34 @@ CASES = {
     "a digest that is none": (
         '[[keys]]\nid = "a"\ntenant = "t"\ndigest = "sha256:12"',
         ":4: keys[0].digest: must be 'sha256:' and 64 lower-case hexadecimal digits, as `turnout keys new` prints it",
+    ),
+    "a moment without an offset": (
+        KEY + "2030-01-01T12:00:00",
+        ":5: keys[0].expires: has no offset from UTC; write 2030-01-01T12:00:00Z if UTC is meant",
+    ),
+    "a moment without an offset, as text": (
+        KEY + '"2030-01-01 12:00:00"',
+        ":5: keys[0].expires: has no offset from UTC; write 2030-01-01T12:00:00Z if UTC is meant",
+    ),
+    "a day for a moment": (
+        KEY + "2030-01-01",
+        ":5: keys[0].expires: has no time of day; write 2030-01-01T00:00:00Z for its beginning in UTC",
+    ),
+    "a day for a moment, as text": (
+        KEY + '"2030-01-01"',
+        ":5: keys[0].expires: has no time of day; write 2030-01-01T00:00:00Z for its beginning in UTC",
+    ),
+    "a time for a moment": (
+        KEY + "12:00:00",
+        ":5: keys[0].expires: expected a date and time such as 2030-01-01T00:00:00+00:00, got a date or time",
+    ),
+    "a text that is no moment": (
+        KEY + '"2030-13-01T00:00:00Z"',
+        ":5: keys[0].expires: expected a date and time such as 2030-01-01T00:00:00+00:00, got a string",
+    ),
+    "a number for a moment": (
+        KEY + "1893456000",
+        ":5: keys[0].expires: expected a date and time such as 2030-01-01T00:00:00+00:00, got a whole number",
     ),
     "an unknown subject": (
         '[[limits]]\nname = "l"\nconcurrency = 1\nper = ["tenant", "tenat"]',
