@@ -11,7 +11,7 @@ from policies.limits.cost import Reserve
 from policies.limits.gcra import Rate
 from policies.limits.usage import Price
 
-Kind = Literal["requests", "tokens", "concurrency"]
+Kind = Literal["requests", "tokens"]
 
 _OF_A_TENANT = frozenset({"tenant", "api_key", "user"})
 """A key belongs to one tenant, and a user's name means something within one only."""
@@ -83,7 +83,7 @@ class Plan:
     admitted: Sequence[tuple[str, str]]
     """What is recorded of a request that all of them let in."""
 
-    def limit_of(self, index: int) -> tuple[Limit, Kind]:
+    def limit_of(self, index: int) -> tuple[Limit, str]:
         """Who speaks where a verdict says `refused == index`."""
         if index < len(self.buckets):
             bucket = self.buckets[index]

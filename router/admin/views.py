@@ -120,7 +120,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     config: ConfigView
     models: list[ModelView]
     replicas: list[ReplicaView]
-    limits: LimitsView
+    limits: LimitsView = msgspec.field(default_factory=LimitsView)
 
 
 class ModelsView(msgspec.Struct, frozen=True):

@@ -5,15 +5,16 @@ What was reserved for it becomes what it used, exactly once, whatever became of 
 
 from collections.abc import Sequence
 from itertools import count
+from random import Random
 from secrets import token_hex
 
-from policies.limits.ask import ENDLESS, Ask, Budget, Slots, Verdict
+from policies.limits.ask import ENDLESS, Ask, Budget, Slots
 from policies.limits.cost import NEVER, CostModel, Expected
-from policies.limits.rules import Bucket, Kind, Limit, Plan, Rules, Subject
+from policies.limits.rules import Bucket, Limit, Plan, Rules, Subject
 from policies.limits.usage import Delivered, Size, Used
 from policies.outcome import Ending
 from router.api.errors import RateLimitExceeded, RequestExceedsLimit
-from router.api.limit_headers import render
+from router.api.limit_headers import LimitHeaders, Quota, jittered_us
 from router.api.openai import read_user
 from router.api.request import InferenceRequest
 from router.api.request_size import size_of
@@ -37,6 +38,8 @@ class Gate:
         self._costs = CostModel()
         self._router = token_hex(6)
         self._numbers = count()
+        self._random = Random()
+        self._headers: dict[Sequence[tuple[str, str]], LimitHeaders] = {}
 
     async def admit(self, call: Call) -> None:
         """Reserve what `call` is likely to use.
@@ -60,11 +63,11 @@ class Gate:
         ask = Ask(f"{self._router}{next(self._numbers):x}", _budgets(plan, units), plan.slots)
         reservation = await self._store.admit(ask)
         verdict = reservation.verdict
-        headers = render(plan.buckets, verdict.backlogs_us)
+        headers = self._headers_of(plan).of(verdict.backlogs_us)
         if not verdict.admitted:
             limit, kind = plan.limit_of(verdict.refused)
             call.limited = Limited([(limit.name, "refused")], headers)
-            raise _refusal(limit, kind, verdict)
+            raise _refusal(limit, kind, jittered_us(verdict.wait_us, self._random.random()))
         call.limited = Limited(plan.admitted, headers)
         call.limited.admission = Admission(plan, size, expected, units, reservation)
 
@@ -99,6 +102,14 @@ class Gate:
             *map(_budget_check, plan.buckets, units, now.backlogs_us),
             *map(_slots_check, plan.concurrent, now.held),
         ]
+
+    def _headers_of(self, plan: Plan) -> LimitHeaders:
+        """One object for all subjects under the same limits."""
+        headers = self._headers.get(plan.admitted)
+        if headers is None:
+            quotas = [Quota(bucket.limit.name, bucket.kind, bucket.rate) for bucket in plan.buckets]
+            headers = self._headers[plan.admitted] = LimitHeaders(quotas)
+        return headers
 
     def _subject(self, caller: Caller, request: InferenceRequest, route: Route) -> Subject:
         user = read_user(request.members) if self._rules.reads_user else ""
@@ -161,11 +172,11 @@ def _delivered(call: Call) -> Delivered:
     return Delivered(call.ending or Ending.FAILED, call.tries > 0, reported, call.pieces, body_bytes)
 
 
-def _refusal(limit: Limit, kind: Kind, verdict: Verdict) -> RateLimitExceeded:
+def _refusal(limit: Limit, kind: str, wait_us: int) -> RateLimitExceeded:
     if kind == "concurrency":
         text = f"limit {limit.name!r}: {limit.concurrency} requests are open already"
         return RateLimitExceeded(text, retry_after_s=SLOT_WAIT_S)
-    wait_s = verdict.wait_us / 1e6
+    wait_s = wait_us / 1e6
     text = f"limit {limit.name!r}: its {kind} per minute are used up; try again in {wait_s:.3g} s"
     return RateLimitExceeded(text, retry_after_s=wait_s)
 

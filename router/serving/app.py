@@ -27,10 +27,12 @@ class PublicPages:
     What there is to use is shown to who may use it; whether the router is well, to everybody.
     """
 
-    def __init__(self, fleet: Callable[[], Fleet], draining: Callable[[], bool], keys: KeyRing) -> None:
+    def __init__(
+        self, fleet: Callable[[], Fleet], draining: Callable[[], bool], keys: KeyRing | None = None
+    ) -> None:
         self._fleet = fleet
         self._draining = draining
-        self._keys = keys
+        self._keys = keys or KeyRing((), time.time)
         self._created = int(time.time())
 
     async def live(self, _request: Request) -> Response:

@@ -37,7 +37,7 @@ def test_without_a_name_it_is_the_usual_file(tmp_path: Path, monkeypatch: pytest
     assert isinstance(app(), AsgiApp)
 
 
-@pytest.mark.parametrize("more", ["[server]\nport = 'x'", "[[limits]]\nname = 'l'\nconcurrency = 1"])
+@pytest.mark.parametrize("more", ["[server]\nport = 'x'", "[retries]\ncontinue_streams = true"])
 def test_a_configuration_that_cannot_be_served(config: Path, more: str) -> None:
     """Every mistake with its line, and what is not available yet: the server does not start."""
     text = VALID.replace("[server]\nport = 0", more) if "[server]" in more else VALID + more

@@ -33,14 +33,6 @@ CASES = {
         MODEL + 'expect = { dtype = "float8" }',
         "7: models.m.versions.v1.expect: checking what a replica serves is not available yet; remove it",
     ),
-    "keys": (
-        f'[[keys]]\nid = "k"\ntenant = "t"\ndigest = "sha256:{0:064}"' + MODEL,
-        "1: keys: client keys are not available yet; without them everyone may call",
-    ),
-    "limits": (
-        '[[limits]]\nname = "l"\nconcurrency = 1' + MODEL,
-        "1: limits: limits are not available yet; remove them",
-    ),
 }
 
 
@@ -62,6 +54,7 @@ def test_the_order_of_the_file() -> None:
     """Several refusals come as their lines do."""
     text = (
         MODEL
-        + '[models.m.canary]\n[retries]\ncontinue_streams = true\n[[limits]]\nname = "l"\nconcurrency = 1'
+        + "[models.m.canary]\n[retries]\ncontinue_streams = true\n"
+        + '[models.m.shadow]\nversion = "v1"\nfraction = 0.1'
     )
     assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [7, 9, 10]
