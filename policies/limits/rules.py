@@ -83,6 +83,11 @@ class Plan:
     admitted: Sequence[tuple[str, str]]
     """What is recorded of a request that all of them let in."""
 
+    @property
+    def stops(self) -> Sequence[Bucket]:
+        """What ends a stream that outgrows it."""
+        return [bucket for bucket in self.buckets if bucket.limit.stops and bucket.kind == "tokens"]
+
     def limit_of(self, index: int) -> tuple[Limit, str]:
         """Who speaks where a verdict says `refused == index`."""
         if index < len(self.buckets):

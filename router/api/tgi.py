@@ -221,6 +221,9 @@ class GenerateReader:
     def pieces(self) -> int:
         return len(self._texts)
 
+    def stop_after(self, pieces: int) -> None:
+        self._inner.stop_after(pieces)
+
     def feed(self, data: bytes) -> bytes:
         return self._translated(self._inner.feed(data))
 

@@ -27,6 +27,7 @@ from router.fleet.decision import DecisionView, LimitCheck
 from router.flow.admission import Gate
 
 _WIDTH = 200
+_UNITS = {"concurrency": "slots"}
 
 
 @click.command()
@@ -117,7 +118,9 @@ def _limits_table(checks: Sequence[LimitCheck]) -> Table:
     table.add_column("says")
     for check in checks:
         says = Text("admits", style="green") if check.admits else Text(_refusal(check), style="red")
-        table.add_row(check.limit, f"{check.takes:,} {check.kind}", f"{check.remaining:,}", says)
+        table.add_row(
+            check.limit, f"{check.takes:,} {_UNITS.get(check.kind, check.kind)}", f"{check.remaining:,}", says
+        )
     return table
 
 

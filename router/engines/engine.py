@@ -90,6 +90,13 @@ class StreamReader(Protocol):
         """Frames with text so far: a lower bound of the tokens made, for a stream that ends without usage."""
         ...
 
+    def stop_after(self, pieces: int) -> None:
+        """Let no more than so many pieces pass, then end the stream with finish reason `length`.
+
+        Where a dialect has no such end it changes nothing.
+        """
+        ...
+
     def feed(self, data: bytes) -> bytes:
         """Upstream body bytes, split anywhere, to whole frames for the client (maybe none)."""
         ...

@@ -46,6 +46,9 @@ class NamedEventStream:
     def started(self) -> bool:
         return self._opening.passed
 
+    def stop_after(self, pieces: int) -> None:
+        """These streams have no end that a client would take for one but the engine's own."""
+
     def feed(self, data: bytes) -> bytes:
         if self._opening.passed and not self._is_over and not self._splitter.carry and self._is_quiet(data):
             self.pieces += _deltas(data)

@@ -80,6 +80,9 @@ class OpenAIStream:
     def finish_reason(self) -> str | None:
         return self.chunks.finish_reason
 
+    def stop_after(self, pieces: int) -> None:
+        self._most_pieces = min(self._most_pieces, pieces)
+
     def feed(self, data: bytes) -> bytes:
         form = self._form
         if form is not None and not self._splitter.carry:

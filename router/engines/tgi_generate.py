@@ -33,6 +33,9 @@ class GenerateStream:
     _has_text: bool = field(default=False, init=False)
     _splitter: FrameSplitter = field(default_factory=FrameSplitter, init=False)
 
+    def stop_after(self, pieces: int) -> None:
+        """TGI's own stream ends with an event that only TGI can make."""
+
     def feed(self, data: bytes) -> bytes:
         if self.failure is None and not self._has_text and not self._splitter.carry:
             count = _quiet_frames(data)

@@ -24,6 +24,7 @@ from router.fleet.decision import LimitCheck
 from router.fleet.routes import Route
 from router.flow.call import Call
 from router.flow.limited import Admission, Limited
+from router.flow.overrun import Overrun
 
 SLOT_WAIT_S = 1.0
 """When to ask again where all slots are taken: nobody knows when one of their requests will end."""
@@ -69,7 +70,20 @@ class Gate:
             call.limited = Limited([(limit.name, "refused")], headers)
             raise _refusal(limit, kind, jittered_us(verdict.wait_us, self._random.random()))
         call.limited = Limited(plan.admitted, headers)
-        call.limited.admission = Admission(plan, size, expected, units, reservation)
+        call.limited.admission = admission = Admission(plan, size, expected, units, reservation)
+        if request.stream and plan.stops:
+            self._bound(call.limited, admission, ask)
+
+    def _bound(self, limited: Limited, admission: Admission, ask: Ask) -> None:
+        """The stream may be ended by a limit; the client is told at once by which."""
+        plan = admission.plan
+        granted = min(
+            units - admission.expected.prompt_tokens
+            for bucket, units in zip(plan.buckets, admission.units, strict=True)
+            if bucket in plan.stops
+        )
+        admission.overrun = overrun = Overrun(self._store, ask.id, plan.stops, max(0, granted))
+        limited.headers = (*limited.headers, (b"x-turnout-stream-limit", overrun.name.encode()))
 
     def settle(self, call: Call) -> None:
         """The request is over, and this is what it used. Does nothing for one that was not admitted."""
@@ -81,13 +95,16 @@ class Gate:
         used = self._costs.settle(
             subject.tenant, subject.model, admission.size, admission.expected, _delivered(call)
         )
-        shifts = []
+        shifts, overrun = [], admission.overrun
         for bucket, units in zip(plan.buckets, admission.units, strict=True):
             now = _units_used(bucket, used, call)
-            shifts.append(bucket.rate.cost_us(now) - bucket.rate.cost_us(units))
+            extra_us = 0 if overrun is None else overrun.extra_us(bucket)
+            shifts.append(bucket.rate.cost_us(now) - bucket.rate.cost_us(units) - extra_us)
             if bucket.kind == "tokens":
                 limited.reserved_tokens, limited.charged_tokens = units, now
         admission.reservation.settle(shifts)
+        if overrun is not None:
+            overrun.settle()
 
     async def look(self, caller: Caller, request: InferenceRequest, route: Route) -> list[LimitCheck]:
         """What each limit would say of this request now, by itself. Takes nothing."""

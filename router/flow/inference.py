@@ -13,7 +13,7 @@ from router.api.ids import RequestIds
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint
 from router.api.tgi import read_generate
-from router.control.keys import KeyRing
+from router.control.keys import ANONYMOUS, KeyRing
 from router.fleet.routes import Fleet
 from router.flow.admission import Gate
 from router.flow.call import Call, Limits
@@ -121,7 +121,7 @@ class Inference:
 
     def _finished(self, call: Call) -> Finished:
         exchange, request, route, replica = call.exchange, call.request, call.route, call.replica
-        limited, now = call.limited, monotonic()
+        caller, limited, now = call.caller, call.limited, monotonic()
         return Finished(
             at=time() - (now - exchange.received_at),
             request_id=call.id,
@@ -145,8 +145,8 @@ class Inference:
             bytes_out=exchange.bytes_out,
             error="" if call.error is None else call.error.message,
             session=None if request is None else request.session,
-            tenant=call.caller.tenant,
-            key=call.caller.key_id,
+            tenant="" if caller is ANONYMOUS else caller.tenant,
+            key="" if caller is ANONYMOUS else caller.key_id,
             limits=() if limited is None else limited.said,
             reserved_tokens=None if limited is None else limited.reserved_tokens,
             charged_tokens=None if limited is None else limited.charged_tokens,

@@ -7,12 +7,16 @@ from policies.limits.rules import Plan
 from policies.limits.usage import Size
 from router.control.limits.store import Reservation
 from router.flow.exchange import Header
+from router.flow.overrun import Overrun
 
 
 class Admission:
-    """What a request was let in with. `units` are taken of each bucket of the plan."""
+    """What a request was let in with. `units` are taken of each bucket of the plan.
 
-    __slots__ = ("expected", "plan", "reservation", "size", "units")
+    `overrun` is there for a stream that may be ended before its time.
+    """
+
+    __slots__ = ("expected", "overrun", "plan", "reservation", "size", "units")
 
     def __init__(
         self, plan: Plan, size: Size, expected: Expected, units: Sequence[int], reservation: Reservation
@@ -22,6 +26,7 @@ class Admission:
         self.expected = expected
         self.units = units
         self.reservation = reservation
+        self.overrun: Overrun | None = None
 
 
 class Limited:
@@ -38,3 +43,7 @@ class Limited:
         self.admission: Admission | None = None
         self.reserved_tokens: int | None = None
         self.charged_tokens: int | None = None
+
+    def stopped(self, name: str) -> None:
+        """This limit ends the request's stream."""
+        self.said = [(each, "stopped" if each == name else decision) for each, decision in self.said]

@@ -1,6 +1,8 @@
 """A stream, frame by frame: held back until the first good frame, ended by `[DONE]` or by one error frame."""
 
+import asyncio
 from bisect import bisect_right
+from math import inf
 from time import monotonic
 
 from policies.outcome import Ending
@@ -29,6 +31,8 @@ class StreamRelay(Relay):
         "_gaps",
         "_last_at",
         "_latest",
+        "_overrun",
+        "_overrun_at",
         "_reader",
     )
 
@@ -42,6 +46,10 @@ class StreamRelay(Relay):
         self._last_at = 0.0
         self._gaps = [0] * (len(GAP_BOUNDS_S) + 1)
         self._gap_sum_s = 0.0
+        limited = call.limited
+        admission = None if limited is None else limited.admission
+        self._overrun = None if admission is None else admission.overrun
+        self._overrun_at = inf if self._overrun is None else self._overrun.due_at
 
     def launch(self, connection: Connection, request: bytes) -> None:
         self.deadline = min(monotonic() + self.limits.first_token_s, self._latest)
@@ -137,7 +145,29 @@ class StreamRelay(Relay):
         silent_from = now + self._between_tokens_s
         self.deadline = min(self._latest, silent_from)
         self._exchange.write(frames)
+        if self._reader.pieces >= self._overrun_at:
+            self._extend()
         return True
+
+    def _extend(self) -> None:
+        """What was reserved is nearly used: ask for more while the stream goes on."""
+        assert self._overrun is not None
+        self._overrun_at = inf
+        asking = self.loop.create_task(self._overrun.extend())
+        asking.add_done_callback(self._extended)
+
+    def _extended(self, asking: asyncio.Task[bool]) -> None:
+        overrun, limited = self._overrun, self.call.limited
+        assert overrun is not None
+        assert limited is not None
+        if asking.cancelled() or self._over or self._delivered:
+            return
+        # Where the limits cannot be asked the stream runs on: that was decided when it was let in.
+        if asking.exception() is not None or asking.result():
+            self._overrun_at = overrun.due_at if asking.exception() is None else inf
+        else:
+            limited.stopped(overrun.name)
+            self._reader.stop_after(max(overrun.granted, self._reader.pieces))
 
     def _finish(self) -> None:
         """The client's stream is complete; the connection may still have a trailer to read."""
