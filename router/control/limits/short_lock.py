@@ -11,8 +11,8 @@ from time import monotonic_ns, sleep
 log = logging.getLogger("turnout.control.limits")
 
 PATIENCE_US = 50_000
-"""Thousands of times as long as it is held: a holder that only waits for a processor must not be taken for one
-that is stopped. An event loop waits so long once; until the lock is back, `STALLED_PATIENCE_US`."""
+"""Thousands of times as long as it is held: a holder that only waits for a processor must not be taken for
+one that is stopped. An event loop waits so long once; until the lock is back, `STALLED_PATIENCE_US`."""
 STALLED_PATIENCE_US = 100
 """A holder that is stopped stays so for long, and each ask waits this long."""
 _SPINS = 16
