@@ -37,12 +37,15 @@ def monotonic_us() -> int:
 
 
 class LocalStore:
-    """Answers at once and is never away."""
+    """Answers at once and is never away. Raises `Overloaded` where its book does."""
 
     def __init__(self, book: Counting | None = None, now_us: Callable[[], int] = monotonic_us) -> None:
         self._book = Book() if book is None else book
         self._now_us = now_us
-        self.state = StoreState("this process")
+
+    @property
+    def state(self) -> StoreState:
+        return StoreState("this process")
 
     async def admit(self, ask: Ask) -> BookedReservation:
         return BookedReservation(self._book, ask, self._book.admit(ask, self._now_us()), self._now_us)
