@@ -17,12 +17,12 @@ from router.api.errors import (
     UpstreamError,
     UpstreamProtocol,
 )
+from router.eager import Signal
 from router.engines.engine import Failure
 from router.engines.failures import read_failure
 from router.fleet.leases import Lease
 from router.flow.call import Call, Limits
 from router.flow.connection import Connection
-from router.flow.eager import Signal
 from router.flow.watch import Watch
 
 _MAX_ERROR_BYTES = 65536

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from router.api.errors import TurnoutError
-from router.flow.eager import Eager
+from router.eager import Eager
 from router.flow.exchange import Exchange
 from router.flow.inference import ENDPOINTS, Inference
 from router.serving.head import Budget

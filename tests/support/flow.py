@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from router.compose import Router
 from router.config.decode import decode
-from router.flow.eager import Eager
+from router.eager import Eager
 from router.observe.events import Finished
 from tests.support.exchanges import RecordedExchange
 from tests.support.loops import run_strictly

@@ -37,6 +37,8 @@ class StoreState:
     """Times that all buckets were lost."""
     lost: int = 0
     """Times that the store went away."""
+    dropped: int = 0
+    """Settlements that were given up, as too many waited or the store would not have them."""
 
 
 class LimitStore(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from router.flow.eager import Eager, Signal
+from router.eager import Eager, Signal
 
 
 def in_a_loop(test: Callable[[], Awaitable[None]]) -> None:

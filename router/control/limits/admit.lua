@@ -1,0 +1,102 @@
+-- Everything or nothing, as `policies.limits.gcra.decide` has it, on the server's clock.
+--
+-- KEYS: the reservation, the budgets, the slots, and the sequence of decisions where one is wanted.
+-- ARGV: mode (admit, force or look), id, life of a reservation in ms and of a lease in us, how many budgets, how
+-- many slots, cost and window of each budget in us, the bound of each slots.
+-- Answers refused, wait, server time, sequence number, the backlog of each budget, the holders of each slots;
+-- or {-2} for an id that is settled already.
+--
+-- A bucket is two numbers of 16 digits: when it will be full, and the clock when that was written. Where the
+-- clock stands before that it went back, and the bucket counts as it stood then: nobody waits longer than the
+-- bucket takes to fill. A clock that goes ahead fills each bucket once at most.
+local mode, id = ARGV[1], ARGV[2]
+local life, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
+local budgets, slots = tonumber(ARGV[5]), tonumber(ARGV[6])
+local values = redis.call('MGET', unpack(KEYS, 1, budgets + 1))
+if values[1] and mode ~= 'look' then
+  if values[1] == '' then
+    return { -2 }
+  end
+  return cmsgpack.unpack(values[1])
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function write(key, backlog)
+  local value = string.format('%016.0f%016.0f', now + backlog, now)
+  redis.call('SET', key, value, 'PX', math.ceil(backlog / 1000) + 1000)
+end
+
+local refused, wait = -1, 0
+local backlogs, costs, held = {}, {}, {}
+for i = 1, budgets do
+  local cost, window = tonumber(ARGV[5 + 2 * i]), tonumber(ARGV[6 + 2 * i])
+  local backlog = 0
+  local value = values[i + 1]
+  if value then
+    local seen = tonumber(string.sub(value, 17))
+    backlog = math.max(0, tonumber(string.sub(value, 1, 16)) - math.max(now, seen))
+    if seen > now and mode ~= 'look' then
+      write(KEYS[i + 1], backlog)
+    end
+  end
+  if backlog + cost - window > wait then
+    refused, wait = i - 1, backlog + cost - window
+  end
+  backlogs[i], costs[i] = backlog, cost
+end
+for i = 1, slots do
+  local key, most = KEYS[1 + budgets + i], tonumber(ARGV[6 + 2 * budgets + i])
+  if mode == 'look' then
+    held[i] = redis.call('ZCOUNT', key, string.format('(%.0f', now), '+inf')
+  else
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    held[i] = redis.call('ZCARD', key)
+  end
+  if held[i] >= most and refused < 0 then
+    refused = budgets + i - 1
+  end
+  if held[i] >= most and mode ~= 'look' then
+    -- Full of leases that a clock ahead of this one has written? They end when they would have.
+    for _, late in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.0f', now + lease), '+inf')) do
+      redis.call('ZADD', key, now + lease, late)
+    end
+  end
+end
+if mode == 'force' then
+  refused, wait = -1, 0
+end
+
+if refused < 0 then
+  for i = 1, budgets do
+    backlogs[i] = backlogs[i] + costs[i]
+    if costs[i] > 0 and mode ~= 'look' then
+      write(KEYS[i + 1], backlogs[i])
+    end
+  end
+  for i = 1, slots do
+    held[i] = held[i] + 1
+    if mode ~= 'look' then
+      local key = KEYS[1 + budgets + i]
+      redis.call('ZADD', key, now + lease, id)
+      redis.call('PEXPIRE', key, lease / 1000 + 1000)
+    end
+  end
+end
+
+local sequence = 0
+if #KEYS > 1 + budgets + slots then
+  sequence = redis.call('INCR', KEYS[#KEYS])
+  redis.call('PEXPIRE', KEYS[#KEYS], 86400000)
+end
+local answer = { refused, wait, now, sequence }
+for i = 1, budgets do
+  answer[4 + i] = backlogs[i]
+end
+for i = 1, slots do
+  answer[4 + budgets + i] = held[i]
+end
+if refused < 0 and mode ~= 'look' then
+  redis.call('SET', KEYS[1], cmsgpack.pack(answer), 'PX', life)
+end
+return answer

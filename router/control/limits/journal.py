@@ -1,0 +1,177 @@
+"""What has to be written to Redis and nobody waits for: kept until it is acknowledged, across outages.
+
+Every entry has an id by which Redis takes it once, so what may have arrived is simply sent again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from policies.limits.ask import Ask
+from router.control.limits.failures import Failure, Kind
+from router.control.limits.node import Node
+from router.control.limits.scripts import REMEMBERED_MS, Scripts, tag_of
+
+COLLECT_S = 0.003
+AGAIN_S = 0.25
+MOST = 65_536
+PER_CALL = 32
+"""Settlements in one call: about 0.2 ms in which the server does nothing else."""
+
+
+class Entry(NamedTuple):
+    """A settlement; or with `forced` an ask whose answer is yes: what was used while Redis was away."""
+
+    tag: str
+    keys: Sequence[str]
+    args: Sequence[str | int]
+    forced: Ask | None = None
+
+
+def settlement(ask: Ask, shifts_us: Sequence[int], *, gives_back: bool = False) -> Entry:
+    """`gives_back`: nobody knows whether the ask arrived."""
+    tag = tag_of(ask)
+    keys = [f"{tag}:i:{ask.id}"]
+    shifts = []
+    for budget, shift_us in zip(ask.budgets, shifts_us, strict=True):
+        if shift_us:
+            keys.append(budget.key)
+            shifts.append(shift_us)
+    keys += [slots.key for slots in ask.slots]
+    return Entry(tag, keys, (ask.id, int(gives_back), len(shifts), len(ask.slots), *shifts))
+
+
+def cancellation(ask: Ask) -> Entry:
+    """Takes an admission back that was perhaps never made."""
+    return settlement(ask, [-budget.cost_us for budget in ask.budgets], gives_back=True)
+
+
+def forced(ask: Ask) -> Entry:
+    return Entry(tag_of(ask), (), (), ask)
+
+
+class Batch:
+    """Entries on their way to one node."""
+
+    __slots__ = ("_journal", "_node", "entries", "sent_at", "tick")
+
+    def __init__(self, journal: "Journal", node: Node, entries: Sequence[Entry]) -> None:
+        self.sent_at = 0.0
+        self.tick = 0
+        self.entries = entries
+        self._journal = journal
+        self._node = node
+
+    def answer(self, reply: Any) -> None:
+        if isinstance(reply, Failure):
+            self._journal.failed(self, self._node, reply)
+        else:
+            self._journal.written(self, reply)
+
+    def expire(self, _: Failure) -> bool:
+        """Nobody waits."""
+        return False
+
+
+class Journal:
+    """Bounded: where too much waits, the oldest is given up and counted."""
+
+    def __init__(
+        self, scripts: Scripts, node_of: Callable[[str], Node], moved: Callable[[Failure], None]
+    ) -> None:
+        self.unknown = 0
+        self.dropped = 0
+        self.before_writing: Callable[[], None] = lambda: None
+        """Called before each round."""
+        self._scripts = scripts
+        self._node_of = node_of
+        self._moved = moved
+        self._unsent: deque[Entry] = deque()
+        self._on_its_way = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._unsent) + self._on_its_way
+
+    def put(self, entry: Entry) -> None:
+        if len(self._unsent) >= MOST:
+            self._unsent.popleft()
+            self.dropped += 1
+        self._unsent.append(entry)
+        if self._timer is None:
+            self.write_soon()
+
+    def write_soon(self, delay_s: float = COLLECT_S) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self.write)
+
+    def write(self) -> None:
+        """Send all that can be sent now."""
+        self.stop()
+        self.before_writing()
+        unsent, self._unsent = self._unsent, deque()
+        places: dict[tuple[Node, str], list[Entry]] = {}
+        for entry in unsent:
+            node = self._node_of(entry.tag)
+            if node.here:
+                places.setdefault((node, entry.tag if node.slots else ""), []).append(entry)
+            else:
+                self._unsent.append(entry)
+        for (node, _), entries in places.items():
+            for some in _batches(entries):
+                self._send(Batch(self, node, some))
+        if self._unsent:
+            self.write_soon(AGAIN_S)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def written(self, batch: Batch, reply: Any) -> None:
+        self._on_its_way -= len(batch.entries)
+        if batch.entries[0].forced is None:
+            self.unknown += reply
+
+    def failed(self, batch: Batch, node: Node, failure: Failure) -> None:
+        self._on_its_way -= len(batch.entries)
+        if failure.kind is Kind.UNKNOWN_SCRIPT:
+            self._send(Batch(self, node, batch.entries), whole=True)
+        elif failure.kind is Kind.DEFECT:
+            # It would fail again, and hold up all that follow.
+            self.dropped += len(batch.entries)
+            node.failed(failure)
+        else:
+            self._unsent.extendleft(reversed(batch.entries))
+            self.write_soon(AGAIN_S)
+            if failure.kind in (Kind.MOVED, Kind.ASK):
+                self._moved(failure)
+            else:
+                node.failed(failure)
+
+    def _send(self, batch: Batch, *, whole: bool = False) -> None:
+        self._on_its_way += len(batch.entries)
+        node = self._node_of(batch.entries[0].tag)
+        node.post(self._command(batch.entries, whole=whole), batch)
+
+    def _command(self, entries: Sequence[Entry], *, whole: bool) -> bytes:
+        ask = entries[0].forced
+        if ask is not None:
+            return self._scripts.admission(ask, "force", whole=whole)
+        keys: list[str] = []
+        args: list[str | int] = [REMEMBERED_MS]
+        for entry in entries:
+            keys += entry.keys
+            args += entry.args
+        return self._scripts.settle.call(keys, args, whole=whole)
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """In their order; one forced ask a call."""
+    for is_forced, group in groupby(entries, lambda entry: entry.forced is not None):
+        some = list(group)
+        size = 1 if is_forced else PER_CALL
+        for start in range(0, len(some), size):
+            yield some[start : start + size]

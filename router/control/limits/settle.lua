@@ -1,0 +1,49 @@
+-- What was reserved becomes what was used, once a reservation; and its leases end.
+--
+-- KEYS: of each reservation itself, the budgets that move, and its slots.
+-- ARGV: how long in ms a settled id is remembered, and of each reservation its id, 1 where it is only given
+-- back in case it was taken, how many budgets, how many slots, and the shift of each budget in us.
+-- Answers how many reservations were not known. A settled one leaves a mark: settled again it changes
+-- nothing, and an admission that arrives after its own settlement takes nothing.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local remembered = ARGV[1]
+local unknown, key, arg = 0, 1, 2
+
+local function move(bucket, shift)
+  local full = now
+  local value = redis.call('GET', bucket)
+  if value then
+    local tat, seen = tonumber(string.sub(value, 1, 16)), tonumber(string.sub(value, 17))
+    full = now + math.max(0, tat - math.max(now, seen))
+  end
+  full = full + shift
+  if full > now then
+    local ms = math.ceil((full - now) / 1000) + 1000
+    redis.call('SET', bucket, string.format('%016.0f%016.0f', full, now), 'PX', ms)
+  elseif value then
+    redis.call('DEL', bucket)
+  end
+end
+
+while arg < #ARGV do
+  local id, gives_back = ARGV[arg], ARGV[arg + 1]
+  local budgets, slots = tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
+  local was = redis.call('GET', KEYS[key])
+  if was ~= '' then
+    if was then
+      for i = 1, budgets do
+        move(KEYS[key + i], tonumber(ARGV[arg + 3 + i]))
+      end
+    elseif gives_back ~= '1' then
+      unknown = unknown + 1
+    end
+    redis.call('SET', KEYS[key], '', 'PX', remembered)
+  end
+  for i = 1, slots do
+    redis.call('ZREM', KEYS[key + budgets + i], id)
+  end
+  key = key + 1 + budgets + slots
+  arg = arg + 4 + budgets
+end
+return unknown
