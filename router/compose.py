@@ -7,14 +7,12 @@ from time import monotonic, time
 
 from policies.routing.events import Event, Forgotten
 from router.admin.app import Sources, create_admin_app
-from router.admin.limits import LimitBoard
+from router.admin.limits import limit_board
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.hearing import Hearing, place_of, share
 from router.control.keys import KeyRing
-from router.control.limits.build import build_store
-from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.fleet.build import build_fleet
@@ -80,7 +78,7 @@ class Router:
         )
         rules = RequestRules(max_depth=config.server.max_json_depth)
         keys = KeyRing(config.keys, time)
-        self.limits = _limit_board(config, seat)
+        self.limits = limit_board(config, seat)
         self.inference = Inference(
             self.current_fleet,
             dispatcher,
@@ -245,12 +243,6 @@ class AsgiApp:
         await receive()
         await router.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _limit_board(config: Config, seat: Seat | None) -> LimitBoard | None:
-    """None where nothing is limited."""
-    store = build_store(config, seat)
-    return None if store is None else LimitBoard(rules_of(config), store)
 
 
 def _upstreams(config: Config) -> Upstreams:

@@ -9,16 +9,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
-from time import monotonic
+from time import monotonic, time
 
 from msgspec import structs
 
+from policies.limits.rules import Subject
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
+from router.admin.limits import limit_board
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
+from router.control.keys import KeyRing
 from router.control.kv_sums import KvSums, heard_in
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
@@ -63,6 +66,7 @@ class Overview:
         self._scraper = Scraper(config.scrape, noticed=self._noticed, restarted=self._restarted)
         self._kv_events = KvEvents(seat.prefix_key, self._learn)
         self._kv_sums = KvSums(self._kv_events)
+        self._limits = limit_board(config, seat)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
@@ -85,6 +89,8 @@ class Overview:
             rules=RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
             kv_events=self._kv_sums,
+            limits=self._limits,
+            keys=KeyRing(config.keys, time),
         )
         self.admin_app = create_admin_app(sources, config.admin)
 
@@ -96,6 +102,8 @@ class Overview:
         await self._desk.start(self._seat.folder)
         if self._sharing is not None:
             await self._sharing.start()
+        if self._limits is not None:
+            await self._limits.store.start()
         watched = watched_in(self.config, self._fleet)
         self._scraper.follow(watched)
         self._kv_events.follow(watched)
@@ -110,6 +118,8 @@ class Overview:
         await self._kv_events.close()
         if self._sharing is not None:
             await self._sharing.close()
+        if self._limits is not None:
+            await self._limits.store.close()
         await self._desk.close()
 
     # ---- for the admin listener ----
@@ -157,6 +167,9 @@ class Overview:
         for place, replica in self._replicas.items():
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
+        if self._limits is not None:
+            for report in self._desk.reports:
+                self._limits.seen(Subject(*fields) for fields in report.limited)
         self.metrics.replace(_sum_of(self._all_reports()))
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:

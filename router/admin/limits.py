@@ -1,10 +1,16 @@
 """What is shown of limits: the buckets that are in use, and how the place is where they are counted."""
 
+from collections.abc import Iterable, Sequence
+
 import msgspec
 
 from policies.limits.ask import ENDLESS, Ask, Slots
 from policies.limits.rules import Limit, Plan, Rules, Subject
+from router.config.model import Config
+from router.control.limits.build import build_store
+from router.control.limits.of_config import rules_of
 from router.control.limits.store import LimitStore
+from router.control.membership import Seat
 from router.flow.admission import Gate
 
 MAX_SUBJECTS = 200
@@ -45,6 +51,12 @@ class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
     buckets: list[BucketView] = []
 
 
+def limit_board(config: Config, seat: Seat | None) -> "LimitBoard | None":
+    """None where nothing is limited. Raises `OSError` if the folder of the seat cannot be used."""
+    store = build_store(config, seat)
+    return None if store is None else LimitBoard(rules_of(config), store)
+
+
 class LimitBoard:
     """Of one process: its limits, the store that counts them, and the gate that asks them."""
 
@@ -53,10 +65,19 @@ class LimitBoard:
         self.store = store
         self.gate = Gate(rules, store)
 
+    @property
+    def subjects(self) -> Sequence[Subject]:
+        """Whose requests this process has seen lately."""
+        return self.rules.subjects[-MAX_SUBJECTS:]
+
+    def seen(self, subjects: Iterable[Subject]) -> None:
+        """Other processes have."""
+        for subject in subjects:
+            self.rules.plan(subject)
+
     async def view(self) -> LimitsView:
-        """Of those whose requests this process has seen lately."""
         buckets: dict[str, BucketView] = {}
-        for subject in self.rules.subjects[-MAX_SUBJECTS:]:
+        for subject in self.subjects:
             buckets |= await self._buckets(self.rules.plan(subject))
         return LimitsView(
             limits=[limit.name for limit in self.rules.limits],

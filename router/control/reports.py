@@ -47,6 +47,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     """Other workers, and other routers' workers, that it hears."""
     cpu_s: float
     resident_bytes: int
+    limited: list[tuple[str, ...]] = []
+    """Whose requests limits have counted lately: the fields of `Subject`."""
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -15,6 +15,14 @@ def build_store(config: Config, seat: Seat | None) -> LimitStore | None:
     """None where nothing is limited. Raises `OSError` if the folder of the seat cannot be used."""
     if not config.limits:
         return None
+    if config.redis is not None:
+        from router.control.limits.redis_store import RedisStore
+
+        return RedisStore(
+            config.redis,
+            total_s=config.timeouts.total_s,
+            processes=1 if seat is None else config.server.workers,
+        )
     return LocalStore() if seat is None else _shared(config, seat)
 
 
