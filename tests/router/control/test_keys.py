@@ -72,6 +72,7 @@ def test_x_api_key_counts_where_there_is_no_authorization() -> None:
     assert ring().caller_of(None, KEY).key_id == "k"
     assert ring().caller_of("Bearer other", KEY).key_id == "o"
     refusal(ring(), "Bearer wrong", KEY)
+    refusal(ring(), "", KEY)
     refusal(ring(), f"Basic {KEY}", KEY)
 
 
