@@ -107,11 +107,11 @@ class CostModel:
             recent = known.outputs
         return Expected(prompt, _output(size, recent, prompt, likely), least)
 
-    def settle(self, tenant: str, model: str, size: Size, reserved: Expected, delivered: Delivered) -> Used:
+    def settle(self, tenant: str, model: str, size: Size, reserved_tokens: int, delivered: Delivered) -> Used:
         """What the request used, and learn from it. Call it once, when the request has ended.
 
         What was reported counts when it can be true. Where nothing was: the prompt, and the output by what
-        was delivered.
+        was delivered. `reserved_tokens`: the most that any limit had reserved.
         """
         if delivered.free:
             return NOTHING
@@ -122,7 +122,7 @@ class CostModel:
             self._learn(tenant, model, size, delivered, reported)
             return without_false_cache(reported)
         estimated = self._estimate(model, size, delivered)
-        return estimated if reported is None else clamped(reported, estimated, reserved[:2])
+        return estimated if reported is None else clamped(reported, estimated, 2 * reserved_tokens)
 
     def _estimate(self, model: str, size: Size, delivered: Delivered) -> Used:
         known = self._of(model)

@@ -99,17 +99,11 @@ def without_false_cache(reported: Used) -> Used:
     return reported._replace(cached_tokens=0)
 
 
-def clamped(reported: Used, delivered: Used, reserved: tuple[int, int]) -> Used:
-    """What of an absurd report can be charged: each part from what was delivered to twice what was reserved.
-
-    `reserved` are tokens of the prompt and of the output.
-    """
-    prompt_tokens, output_tokens = reserved
-    return Used(
-        _between(reported.prompt_tokens, delivered.prompt_tokens, 2 * prompt_tokens),
-        _between(reported.output_tokens, delivered.output_tokens, 2 * output_tokens),
-        source="clamped",
-    )
+def clamped(reported: Used, delivered: Used, most: int) -> Used:
+    """What of an absurd report can be charged: from what was delivered up to `most` tokens in all."""
+    prompt_tokens = _between(reported.prompt_tokens, delivered.prompt_tokens, most)
+    output_tokens = _between(reported.output_tokens, delivered.output_tokens, most - prompt_tokens)
+    return Used(prompt_tokens, output_tokens, source="clamped")
 
 
 def _between(value: int, low: int, high: int) -> int:

@@ -128,6 +128,6 @@ def _item(quota: Quota) -> bytes:
 def _policy(quota: Quota) -> bytes:
     """The draft's registry has no unit for tokens; the prefix says that this one is ours."""
     unit = b"" if quota.kind == "requests" else b';qu="turnout-tokens"'
-    window_s = max(1, -(-quota.rate.window_us // 1_000_000))
+    window_s = -(-quota.rate.window_us // 1_000_000)
     name = b"%b-%b" % (quota.name.encode(), quota.kind.encode())
     return b'"%b";q=%d%b;w=%d' % (name, quota.rate.capacity, unit, window_s)

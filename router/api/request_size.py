@@ -44,18 +44,21 @@ def size_of(request: InferenceRequest, model_cap: int | None = None) -> Size:
     return Size(
         work,
         len(request.body),
-        _media_bytes(request.body),
-        _token_ids(request),
-        _most_output(request, model_cap),
-        _answers(request) if work == "generate" else 1,
+        exact_tokens=_token_ids(request),
+        most_output=_most_output(request, model_cap),
+        answers=_answers(request) if work == "generate" else 1,
     )
 
 
-def _media_bytes(body: bytes) -> int:
-    """Strings that look like base64, in a body that says that it has some."""
+def with_media(size: Size, body: bytes) -> Size:
+    """The same, with strings set apart that look like base64 in a body which says that it has some.
+
+    Only whether a prompt can fit at all depends on it, so nobody else need look through the whole body.
+    """
     if b"base64" not in body and b"input_audio" not in body:
-        return 0
-    return sum(len(text) for text in body.split(b'"') if len(text) >= _LEAST_MEDIA and b" " not in text)
+        return size
+    strings = (len(text) for text in body.split(b'"') if len(text) >= _LEAST_MEDIA and b" " not in text)
+    return size._replace(media_bytes=sum(strings))
 
 
 def _token_ids(request: InferenceRequest) -> int:

@@ -8,7 +8,7 @@ import pytest
 from policies.limits.usage import Size
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint, InferenceRequest
-from router.api.request_size import size_of
+from router.api.request_size import size_of, with_media
 from router.api.tgi import DEFAULT_NEW_TOKENS, read_generate
 
 JSON = {"content-type": "application/json"}
@@ -93,14 +93,17 @@ def test_token_ids_are_counted(endpoint: Endpoint, members: dict[str, Any], toke
 
 def test_base64_is_no_text() -> None:
     """A picture's bytes are set apart; a long text is not taken for one, nor is base64 that nobody announces."""
+
+    def media_bytes(content: Any) -> int:
+        request = asked(Endpoint.CHAT, messages=[{"role": "user", "content": content}])
+        return with_media(size_of(request), request.body).media_bytes
+
     picture = "A" * 5_000
-    content = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}]
-    seen = size_of(asked(Endpoint.CHAT, messages=[{"role": "user", "content": content}]))
-    assert 5_000 <= seen.media_bytes <= seen.prompt_bytes
-    talk = [{"role": "user", "content": "of base64 " * 500}]
-    assert size_of(asked(Endpoint.CHAT, messages=talk)).media_bytes == 0
-    plain = [{"role": "user", "content": picture}]
-    assert size_of(asked(Endpoint.CHAT, messages=plain)).media_bytes == 0
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
+    assert 5_000 <= media_bytes([image]) <= 5_050
+    assert media_bytes([{"type": "input_audio", "input_audio": {"data": picture, "format": "wav"}}]) == 5_000
+    assert media_bytes("of base64 " * 500) == 0
+    assert media_bytes(picture) == 0
 
 
 @pytest.mark.parametrize(
