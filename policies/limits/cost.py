@@ -95,8 +95,6 @@ class CostModel:
             likely, prompt = known.prompt.of(size.prompt_bytes)
             # Some texts have a quarter of the usual tokens; to call one impossible would be for good.
             least = likely // 4 or 1
-            if size.media_bytes:
-                least = least * (size.prompt_bytes - size.media_bytes) // size.prompt_bytes or 1
         if size.work == "encode" or reserve == "post":
             return Expected(prompt, 0, least)
         if reserve == "strict":

@@ -1,6 +1,6 @@
 """Which limits a request falls under, and the buckets in which they count it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
@@ -84,6 +84,11 @@ class Plan:
     """What is recorded of a request that all of them let in."""
 
     @property
+    def reserves(self) -> Collection[Reserve]:
+        """The ways in which its limits reserve output."""
+        return {bucket.limit.output_reserve for bucket in self.buckets if bucket.kind == "tokens"}
+
+    @property
     def stops(self) -> Sequence[Bucket]:
         """What ends a stream that outgrows it."""
         return [bucket for bucket in self.buckets if bucket.limit.stops and bucket.kind == "tokens"]
@@ -134,7 +139,10 @@ class Rules:
 
 
 def _bucket(limit: Limit, kind: Kind, rate: Rate, subject: Subject) -> Bucket:
-    budget = Budget(limit.key(subject, kind[0]), rate.cost_us(1), rate.window_us)
+    cost_us = rate.cost_us(1)
+    # Requests come one by one, and each is rounded up: without their rounding a full bucket held one less.
+    window_us = rate.window_us if kind == "tokens" else max(rate.window_us, rate.capacity * cost_us)
+    budget = Budget(limit.key(subject, kind[0]), cost_us, window_us)
     return Bucket(limit, kind, rate, Price(limit.cached_weight), budget)
 
 

@@ -19,15 +19,14 @@ _SLACK: Final = 64
 class Size(NamedTuple):
     """What a request says of its own size.
 
-    `prompt_bytes`: measured alike for all requests of a model; `media_bytes` of them may be pictures or
-    sound, whose tokens nobody can tell. `exact_tokens`: of the prompt, 0 where nobody has counted.
+    `prompt_bytes`: measured alike for all requests of a model, without the bytes of pictures and sound.
+    `exact_tokens`: of the prompt, 0 where nobody has counted.
     `most_output`: tokens of one answer, the least that the request and the model allow; None where neither
     says. `answers`: how many the engine generates, over all prompts.
     """
 
     work: Work
     prompt_bytes: int
-    media_bytes: int = 0
     exact_tokens: int = 0
     most_output: int | None = None
     answers: int = 1

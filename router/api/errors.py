@@ -27,6 +27,8 @@ class TurnoutError(Exception):
     fault: ClassVar[Fault] = Fault.ROUTER
     should_retry: ClassVar[bool] = False
     """What `x-should-retry` tells the client's SDK."""
+    headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
+    """What the answer says besides."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -62,6 +64,7 @@ class InvalidApiKey(RequestError):
     status = 401
     code = "invalid_api_key"
     type = "authentication_error"
+    headers = ((b"www-authenticate", b"Bearer"),)
 
 
 class ModelNotAllowed(RequestError):

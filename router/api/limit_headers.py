@@ -51,20 +51,21 @@ class LimitHeaders:
         kinds = dict.fromkeys(quota.kind for quota in quotas)
         self._kinds = tuple(_KindHeaders(kind, quotas) for kind in kinds)
 
-    def of(self, backlogs_us: Sequence[int], jitter: float = 0.0) -> tuple[Header, ...]:
+    def of(self, backlogs_us: Sequence[int], wait_us: int = 0) -> tuple[Header, ...]:
         """`backlogs_us`: of each budget in turn, how long until it is full again (`Verdict.backlogs_us`).
 
-        `jitter`, 0 to 1, is drawn by chance: clients that are told one moment would all come back at it.
+        `wait_us`: of a refusal, when to ask again. No `t` is later than that: a client may believe either
+        (section 6.3 of the draft).
         """
         if not self._kinds:
             return ()
         values: list[int] = []
         resets_ms: list[int] = []
         for rate, backlog_us in zip(self._rates, backlogs_us, strict=True):
-            reset_us = jittered_us(backlog_us, jitter) if jitter else backlog_us
             left_us = rate.window_us - backlog_us
-            values += (rate.units(left_us) if left_us > 0 else 0, -(-reset_us // 1_000_000))
-            resets_ms.append(-(-reset_us // 1000))
+            soonest_us = min(backlog_us, wait_us) if wait_us else backlog_us
+            values += (rate.units(left_us) if left_us > 0 else 0, -(-soonest_us // 1_000_000))
+            resets_ms.append(-(-backlog_us // 1000))
         headers: list[Header] = []
         for kind in self._kinds:
             index = kind.only

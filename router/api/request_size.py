@@ -30,6 +30,8 @@ _WORK: Mapping[Endpoint, Work] = {
 _GENERATE = frozenset({Endpoint.GENERATE, Endpoint.GENERATE_STREAM, Endpoint.GENERATE_ROOT})
 _PROMPTS: Mapping[Endpoint, str] = {Endpoint.COMPLETIONS: "prompt", Endpoint.EMBEDDINGS: "input"}
 _LEAST_MEDIA = 1024
+MEDIA_BYTES = 4096
+"""What a picture or a sound counts for: as much as a text of some thousand tokens, whatever its own size."""
 _ENTRIES = msgspec.json.Decoder(list[msgspec.Raw])
 _PARAMETERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NO_PARAMETERS: Members = {}
@@ -43,22 +45,19 @@ def size_of(request: InferenceRequest, model_cap: int | None = None) -> Size:
     work = _WORK[request.endpoint]
     return Size(
         work,
-        len(request.body),
+        _prompt_bytes(request.body),
         exact_tokens=_token_ids(request),
         most_output=_most_output(request, model_cap),
         answers=_answers(request) if work == "generate" else 1,
     )
 
 
-def with_media(size: Size, body: bytes) -> Size:
-    """The same, with strings set apart that look like base64 in a body which says that it has some.
-
-    Only whether a prompt can fit at all depends on it, so nobody else need look through the whole body.
-    """
-    if b"base64" not in body and b"input_audio" not in body:
-        return size
-    strings = (len(text) for text in body.split(b'"') if len(text) >= _LEAST_MEDIA and b" " not in text)
-    return size._replace(media_bytes=sum(strings))
+def _prompt_bytes(body: bytes) -> int:
+    """Of `body`, with `MEDIA_BYTES` for each string that looks like base64, if it says that it has some."""
+    if len(body) < _LEAST_MEDIA or (b"base64" not in body and b"input_audio" not in body):
+        return len(body)
+    media = [len(text) for text in body.split(b'"') if len(text) >= _LEAST_MEDIA and b" " not in text]
+    return len(body) - sum(media) + MEDIA_BYTES * len(media)
 
 
 def _token_ids(request: InferenceRequest) -> int:

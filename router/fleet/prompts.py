@@ -55,6 +55,11 @@ class PromptHasher:
         self._seeds: dict[tuple[str, bool], tuple[int, int]] = {}
         self._bytes_per_token = Average(_BYTES_PER_TOKEN, _RATIO_WINDOW)
 
+    @property
+    def counts(self) -> bool:
+        """Tokens of prompts are counted, not guessed, where a prompt can be read."""
+        return self._ids is not None
+
     def read(self, request: InferenceRequest, scope: str = "") -> Hashed | None:
         """The request's prompt; None for requests without one."""
         known = None if self._ids is None else self._ids.prompt_of(request)

@@ -3,13 +3,13 @@
 What was reserved for it becomes what it used, exactly once, whatever became of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from random import Random
 from secrets import token_hex
 
 from policies.limits.ask import ENDLESS, Ask, Budget, Slots
-from policies.limits.cost import NEVER, CostModel, Expected
+from policies.limits.cost import NEVER, CostModel, Expected, Reserve
 from policies.limits.rules import Bucket, Limit, Plan, Rules, Subject
 from policies.limits.usage import Delivered, Size, Used
 from policies.outcome import Ending
@@ -26,7 +26,7 @@ from router.flow.call import Call
 from router.flow.limited import Admission, Limited
 from router.flow.overrun import Overrun
 
-SLOT_WAIT_S = 1.0
+SLOT_WAIT_US = 1_000_000
 """When to ask again where all slots are taken: nobody knows when one of their requests will end."""
 
 
@@ -54,36 +54,28 @@ class Gate:
         plan = self._rules.plan(self._subject(call.caller, request, route))
         if not plan.buckets and not plan.slots:
             return
-        size = size_of(request)
-        expected = self._costs.expect(plan.subject.tenant, plan.subject.model, size, "expected")
-        units = [self._units(bucket, plan, size, expected) for bucket in plan.buckets]
+        size = _size(call, request, route)
+        expected = self._expect(plan, size)
+        units = [_units(bucket, expected) for bucket in plan.buckets]
         if NEVER in units:
             bucket = plan.buckets[units.index(NEVER)]
             call.limited = Limited([(bucket.limit.name, "exceeds")])
-            raise _never(bucket, expected)
+            raise _never(bucket, expected[bucket.limit.output_reserve])
         ask = Ask(f"{self._router}{next(self._numbers):x}", _budgets(plan, units), plan.slots)
         reservation = await self._store.admit(ask)
         verdict = reservation.verdict
-        headers = self._headers_of(plan).of(verdict.backlogs_us)
+        headers = self._headers_of(plan)
         if not verdict.admitted:
+            wait_us = jittered_us(verdict.wait_us, self._random.random()) or SLOT_WAIT_US
             limit, kind = plan.limit_of(verdict.refused)
-            call.limited = Limited([(limit.name, "refused")], headers)
-            raise _refusal(limit, kind, jittered_us(verdict.wait_us, self._random.random()))
-        call.limited = Limited(plan.admitted, headers)
-        call.limited.admission = admission = Admission(plan, size, expected, units, reservation)
+            call.limited = Limited(
+                [(limit.name, "refused")], headers.of(verdict.backlogs_us, wait_us=wait_us)
+            )
+            raise _refusal(limit, kind, wait_us)
+        call.limited = Limited(plan.admitted, headers.of(verdict.backlogs_us))
+        call.limited.admission = Admission(plan, size, units, reservation)
         if request.stream and plan.stops:
-            self._bound(call.limited, admission, ask)
-
-    def _bound(self, limited: Limited, admission: Admission, ask: Ask) -> None:
-        """The stream may be ended by a limit; the client is told at once by which."""
-        plan = admission.plan
-        granted = min(
-            units - admission.expected.prompt_tokens
-            for bucket, units in zip(plan.buckets, admission.units, strict=True)
-            if bucket in plan.stops
-        )
-        admission.overrun = overrun = Overrun(self._store, ask.id, plan.stops, max(0, granted))
-        limited.headers = (*limited.headers, (b"x-turnout-stream-limit", overrun.name.encode()))
+            call.limited.bound(Overrun(self._store, ask.id, plan.stops, _granted(plan, units, expected)))
 
     def settle(self, call: Call) -> None:
         """The request is over, and this is what it used. Does nothing for one that was not admitted."""
@@ -92,9 +84,8 @@ class Gate:
             return
         admission, limited.admission = limited.admission, None
         plan, subject = admission.plan, admission.plan.subject
-        used = self._costs.settle(
-            subject.tenant, subject.model, admission.size, admission.expected, _delivered(call)
-        )
+        most = max(admission.units, default=0)
+        used = self._costs.settle(subject.tenant, subject.model, admission.size, most, _delivered(call))
         shifts, overrun = [], admission.overrun
         for bucket, units in zip(plan.buckets, admission.units, strict=True):
             now = _units_used(bucket, used, call)
@@ -109,9 +100,8 @@ class Gate:
     async def look(self, caller: Caller, request: InferenceRequest, route: Route) -> list[LimitCheck]:
         """What each limit would say of this request now, by itself. Takes nothing."""
         plan = self._rules.plan(self._subject(caller, request, route))
-        size = size_of(request)
-        expected = self._costs.expect(plan.subject.tenant, plan.subject.model, size, "expected")
-        units = [self._units(bucket, plan, size, expected) for bucket in plan.buckets]
+        expected = self._expect(plan, size_of(request))
+        units = [_units(bucket, expected) for bucket in plan.buckets]
         # An empty cost looks at the bucket alone: all are to be seen, not the tightest.
         free = [bucket.budget._replace(cost_us=0) for bucket in plan.buckets]
         now = await self._store.look(Ask("", free, [Slots(key, ENDLESS) for key, _ in plan.slots]))
@@ -132,14 +122,43 @@ class Gate:
         user = read_user(request.members) if self._rules.reads_user else ""
         return Subject(caller.tenant, caller.key_id, user, route.model, route.version)
 
-    def _units(self, bucket: Bucket, plan: Plan, size: Size, expected: Expected) -> int:
-        """What to take of a bucket; `NEVER` if that is more than it can ever give."""
-        if bucket.kind == "requests":
-            return 1
-        mode = bucket.limit.output_reserve
-        if mode != "expected":
-            expected = self._costs.expect(plan.subject.tenant, plan.subject.model, size, mode)
-        return expected.within(bucket.rate.capacity)
+    def _expect(self, plan: Plan, size: Size) -> Mapping[Reserve, Expected]:
+        """By the ways in which the plan's limits reserve."""
+        subject = plan.subject
+        return {
+            reserve: self._costs.expect(subject.tenant, subject.model, size, reserve)
+            for reserve in plan.reserves
+        }
+
+
+def _size(call: Call, request: InferenceRequest, route: Route) -> Size:
+    """With the prompt's tokens counted, where a tokenizer does so anyway."""
+    size = size_of(request)
+    if not route.pool.hasher.counts:
+        return size
+    facts = call.facts = route.pool.facts(request)
+    prompt = facts.prompt
+    return size if prompt is None or not prompt.exact else size._replace(exact_tokens=prompt.tokens)
+
+
+def _units(bucket: Bucket, expected: Mapping[Reserve, Expected]) -> int:
+    """What to take of a bucket; `NEVER` if that is more than it can ever give."""
+    if bucket.kind == "requests":
+        return 1
+    return expected[bucket.limit.output_reserve].within(bucket.rate.capacity)
+
+
+def _granted(plan: Plan, units: Sequence[int], expected: Mapping[Reserve, Expected]) -> int:
+    """Output tokens for which enough is reserved in every bucket that would end the stream."""
+    taken = zip(plan.buckets, units, strict=True)
+    return max(
+        0,
+        min(
+            units - expected[bucket.limit.output_reserve].prompt_tokens
+            for bucket, units in taken
+            if bucket in plan.stops
+        ),
+    )
 
 
 def _budget_check(bucket: Bucket, units: int, backlog_us: int) -> LimitCheck:
@@ -190,11 +209,11 @@ def _delivered(call: Call) -> Delivered:
 
 
 def _refusal(limit: Limit, kind: str, wait_us: int) -> RateLimitExceeded:
+    wait_s = wait_us / 1e6
     if kind == "concurrency":
         text = f"limit {limit.name!r}: {limit.concurrency} requests are open already"
-        return RateLimitExceeded(text, retry_after_s=SLOT_WAIT_S)
-    wait_s = wait_us / 1e6
-    text = f"limit {limit.name!r}: its {kind} per minute are used up; try again in {wait_s:.3g} s"
+    else:
+        text = f"limit {limit.name!r}: its {kind} per minute are used up; try again in {wait_s:.3g} s"
     return RateLimitExceeded(text, retry_after_s=wait_s)
 
 

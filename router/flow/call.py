@@ -143,7 +143,7 @@ class Call:
         """Answer with an error, if the answer has not begun."""
         self.error = error
         body = self.body_of(error)
-        headers = [JSON, (b"x-should-retry", b"true" if error.should_retry else b"false")]
+        headers = [JSON, (b"x-should-retry", b"true" if error.should_retry else b"false"), *error.headers]
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
             headers.append((b"retry-after-ms", b"%d" % ceil(error.retry_after_s * 1000)))

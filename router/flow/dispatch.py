@@ -55,7 +55,7 @@ class Dispatcher:
         retries = route.pool.retries
         retries.earn()
         tried: list[Replica] = []
-        facts = call.facts = route.pool.facts(request)
+        facts = call.facts = call.facts or route.pool.facts(request)
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:

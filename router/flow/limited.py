@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from policies.limits.cost import Expected
 from policies.limits.rules import Plan
 from policies.limits.usage import Size
 from router.control.limits.store import Reservation
@@ -16,14 +15,11 @@ class Admission:
     `overrun` is there for a stream that may be ended before its time.
     """
 
-    __slots__ = ("expected", "overrun", "plan", "reservation", "size", "units")
+    __slots__ = ("overrun", "plan", "reservation", "size", "units")
 
-    def __init__(
-        self, plan: Plan, size: Size, expected: Expected, units: Sequence[int], reservation: Reservation
-    ) -> None:
+    def __init__(self, plan: Plan, size: Size, units: Sequence[int], reservation: Reservation) -> None:
         self.plan = plan
         self.size = size
-        self.expected = expected
         self.units = units
         self.reservation = reservation
         self.overrun: Overrun | None = None
@@ -43,6 +39,12 @@ class Limited:
         self.admission: Admission | None = None
         self.reserved_tokens: int | None = None
         self.charged_tokens: int | None = None
+
+    def bound(self, overrun: Overrun) -> None:
+        """The stream may be ended by a limit; the client is told at once by which."""
+        assert self.admission is not None
+        self.admission.overrun = overrun
+        self.headers = (*self.headers, (b"x-turnout-stream-limit", overrun.name.encode()))
 
     def stopped(self, name: str) -> None:
         """This limit ends the request's stream."""

@@ -74,6 +74,7 @@ class PublicPages:
 
 def refusal(error: TurnoutError) -> Response:
     headers = {"x-should-retry": "true" if error.should_retry else "false"}
+    headers |= {name.decode(): value.decode() for name, value in error.headers}
     return Response(error.body(), error.status, headers, media_type="application/json")
 
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, PermissionDeniedError, RateLimitError
 
-from tests.support.flow import answers
+from tests.support.flow import WHOLE
 from tests.support.loops import run_strictly
-from tests.support.peers import scripted_peer
+from tests.support.peers import PeerConnection, answer, scripted_peer
 from tests.support.raw_client import CHAT, get, post, raw_client
 from tests.support.redis_server import redis_server
 from tests.support.routers import config_text, running_router
@@ -77,7 +77,15 @@ def test_keys_open_what_they_are_for() -> None:
 
 def test_a_client_key_stays_here_and_the_replica_gets_its_own() -> None:
     async def run() -> None:
-        async with scripted_peer(answers()) as peer:
+        heads: list[bytes] = []
+
+        async def replica(connection: PeerConnection) -> None:
+            while True:
+                head, _ = await connection.request()
+                heads.append(head)
+                await connection.send(answer(WHOLE))
+
+        async with scripted_peer(replica) as peer:
             entry = f'url = "{peer.url}", engine = "vllm", api_key = "replica-secret"'
             async with (
                 running_router(config_text(entry, more=key("team", TEAM))) as running,
@@ -85,7 +93,7 @@ def test_a_client_key_stays_here_and_the_replica_gets_its_own() -> None:
             ):
                 given = b"authorization: Bearer %b\r\nx-api-key: %b\r\n" % (TEAM.encode(), TEAM.encode())
                 assert (await ask(client, post(headers=given))).status == 200
-                head = next(head for head in peer.heads if head.startswith(b"POST"))
+                head = next(head for head in heads if head.startswith(b"POST"))
                 assert b"authorization: Bearer replica-secret\r\n" in head
                 assert TEAM.encode() not in head
 
@@ -150,14 +158,16 @@ def test_who_waits_as_long_as_told_is_let_in() -> None:
 
 def test_a_refusal_is_a_rate_limit_error() -> None:
     async def run() -> None:
-        async with simulated_fleet("vllm", more=limit("l", requests_per_minute=1)) as fleet:
-            async with AsyncOpenAI(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
-                raw = await client.chat.completions.with_raw_response.create(model="m", messages=SAY)
-                assert raw.headers["x-ratelimit-remaining-requests"] == "0"
-                with pytest.raises(RateLimitError) as raised:
-                    await client.chat.completions.create(model="m", messages=SAY)
-                assert raised.value.code == "rate_limit_exceeded"
-                assert raised.value.response.headers["x-ratelimit-limit-requests"] == "1"
+        async with (
+            simulated_fleet("vllm", more=limit("l", requests_per_minute=1)) as fleet,
+            AsyncOpenAI(base_url=fleet.base_url, api_key="any", max_retries=0) as client,
+        ):
+            raw = await client.chat.completions.with_raw_response.create(model="m", messages=SAY)
+            assert raw.headers["x-ratelimit-remaining-requests"] == "0"
+            with pytest.raises(RateLimitError) as raised:
+                await client.chat.completions.create(model="m", messages=SAY)
+            assert raised.value.code == "rate_limit_exceeded"
+            assert raised.value.response.headers["x-ratelimit-limit-requests"] == "1"
 
     run_strictly(run())
 

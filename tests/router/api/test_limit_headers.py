@@ -30,8 +30,8 @@ stands = st.lists(
 )
 
 
-def told(headers: LimitHeaders, *backlogs_us: int, jitter: float = 0.0) -> dict[str, str]:
-    given = headers.of(backlogs_us, jitter)
+def told(headers: LimitHeaders, *backlogs_us: int, wait_us: int = 0) -> dict[str, str]:
+    given = headers.of(backlogs_us, wait_us)
     decoded = {name.decode(): value.decode() for name, value in given}
     assert len(decoded) == len(given)
     return decoded
@@ -106,10 +106,10 @@ def test_a_duration_is_read_back_to_the_millisecond(time_ms: int) -> None:
 # ---- as they are true ----
 
 
-@given(stands, st.floats(0, 1))
-def test_both_families_agree(stands: list[tuple[Quota, int]], jitter: float) -> None:
+@given(stands)
+def test_both_families_agree(stands: list[tuple[Quota, int]]) -> None:
     """OpenAI's is one of the draft's items, the tightest of its kind; and nothing remains that is not there."""
-    headers = told(LimitHeaders([quota for quota, _ in stands]), *(us for _, us in stands), jitter=jitter)
+    headers = told(LimitHeaders([quota for quota, _ in stands]), *(us for _, us in stands))
     items, policies = parse_list(headers["ratelimit"]), parse_list(headers["ratelimit-policy"])
     names = [f"{quota.name}-{quota.kind}" for quota, _ in stands]
     assert [name for name, _ in items] == [name for name, _ in policies] == names
@@ -139,10 +139,10 @@ def test_policies_have_the_parameters_of_the_draft(stands: list[tuple[Quota, int
     assert told(headers, *(0 for _ in stands))["ratelimit-policy"] == first
 
 
-@given(quotas, backlogs, st.floats(0, 1))
-def test_who_waits_for_the_reset_finds_a_full_bucket(quota: Quota, backlog_us: int, jitter: float) -> None:
+@given(quotas, backlogs)
+def test_who_waits_for_the_reset_finds_a_full_bucket(quota: Quota, backlog_us: int) -> None:
     """Also out of debt, in which nothing remains; and in both families."""
-    headers = told(LimitHeaders([quota]), backlog_us, jitter=jitter)
+    headers = told(LimitHeaders([quota]), backlog_us)
     if backlog_us >= quota.rate.window_us:
         assert headers[f"x-ratelimit-remaining-{quota.kind}"] == "0"
     ((_, parameters),) = parse_list(headers["ratelimit"])
@@ -178,6 +178,13 @@ def test_the_tightest_is_where_least_remains() -> None:
     assert told(headers, 0, 0, 59_999_000)["x-ratelimit-limit-tokens"] == "60000"
     in_debt = told(headers, 70_000_000, 60_000_000, 65_000_000)
     assert (in_debt["x-ratelimit-limit-tokens"], in_debt["x-ratelimit-reset-tokens"]) == ("6000", "1m10s")
+
+
+def test_a_refusal_names_no_time_after_its_own() -> None:
+    """A client may believe `retry-after` or `t`: the one is never later than the other."""
+    items = parse_list(told(BOTH, 60_000_000, 9_000_000, wait_us=2_400_000)["ratelimit"])
+    assert [item[1]["t"] for item in items] == [3, 3]
+    assert told(BOTH, 60_000_000, 9_000_000, wait_us=2_400_000)["x-ratelimit-reset-requests"] == "1m0s"
 
 
 def test_jitter_is_only_for_long_waits_and_only_later() -> None:

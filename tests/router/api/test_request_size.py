@@ -8,7 +8,7 @@ import pytest
 from policies.limits.usage import Size
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint, InferenceRequest
-from router.api.request_size import size_of, with_media
+from router.api.request_size import MEDIA_BYTES, size_of
 from router.api.tgi import DEFAULT_NEW_TOKENS, read_generate
 
 JSON = {"content-type": "application/json"}
@@ -92,18 +92,24 @@ def test_token_ids_are_counted(endpoint: Endpoint, members: dict[str, Any], toke
 
 
 def test_base64_is_no_text() -> None:
-    """A picture's bytes are set apart; a long text is not taken for one, nor is base64 that nobody announces."""
+    """A picture counts the same whatever its size; a long text is not taken for one, nor is base64 that nobody announces."""
 
-    def media_bytes(content: Any) -> int:
+    def prompt_bytes(content: Any) -> tuple[int, int]:
         request = asked(Endpoint.CHAT, messages=[{"role": "user", "content": content}])
-        return with_media(size_of(request), request.body).media_bytes
+        return size_of(request).prompt_bytes, len(request.body)
 
-    picture = "A" * 5_000
+    picture = "A" * 50_000
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
-    assert 5_000 <= media_bytes([image]) <= 5_050
-    assert media_bytes([{"type": "input_audio", "input_audio": {"data": picture, "format": "wav"}}]) == 5_000
-    assert media_bytes("of base64 " * 500) == 0
-    assert media_bytes(picture) == 0
+    sound = {"type": "input_audio", "input_audio": {"data": picture, "format": "wav"}}
+    for media in ([image], [sound]):
+        counted, sent = prompt_bytes(media)
+        assert sent > 50_000
+        assert MEDIA_BYTES < counted < MEDIA_BYTES + 200
+    counted, sent = prompt_bytes([image, sound])
+    assert 2 * MEDIA_BYTES < counted < 2 * MEDIA_BYTES + 400
+    for text in ("of base64 " * 500, picture):
+        counted, sent = prompt_bytes(text)
+        assert counted == sent
 
 
 @pytest.mark.parametrize(
