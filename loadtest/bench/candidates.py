@@ -35,7 +35,23 @@ class Candidate:
     default: bool = True
 
 
-def _turnout(policy: str, launch: Launch) -> list[str]:
+_LIMITS = """
+[[limits]]
+name = "per-tenant"
+per = ["tenant", "model"]
+requests_per_minute = 60000000
+tokens_per_minute = 6000000000
+concurrency = 100000
+"""
+"""What no load of the benchmark reaches: it is asked and settled for every request."""
+
+_REDIS = """
+[redis]
+url = "env:TURNOUT_BENCH_REDIS"
+"""
+
+
+def _turnout(policy: str, launch: Launch, more: str = "") -> list[str]:
     replicas = "".join(f'  {{ url = "{url}", engine = "vllm" }},\n' for url in launch.replica_urls)
     path = launch.folder / "turnout.toml"
     path.write_text(
@@ -43,7 +59,7 @@ def _turnout(policy: str, launch: Launch) -> list[str]:
         f'access_log = "off"\n\n'
         f'[admin]\nhost = "127.0.0.1"\nport = {launch.spare_port}\n\n'
         f'[models.m]\nstable = "v1"\npolicy = "{policy}"\n\n'
-        f'[models.m.versions.v1]\nserved_name = "m"\nreplicas = [\n{replicas}]\n'
+        f'[models.m.versions.v1]\nserved_name = "m"\nreplicas = [\n{replicas}]\n{more}'
     )
     return [str(Path(sys.executable).with_name("turnout")), "serve", "--config", str(path)]
 
@@ -122,6 +138,14 @@ CANDIDATES = (
     Candidate("turnout:round_robin", partial(_turnout, "round_robin"), "/readyz", default=False),
     Candidate("turnout:expected_latency", partial(_turnout, "expected_latency"), "/readyz", default=False),
     Candidate("turnout:prefix_affinity", partial(_turnout, "prefix_affinity"), "/readyz", default=False),
+    Candidate("turnout:limits", partial(_turnout, "round_robin", more=_LIMITS), "/readyz", default=False),
+    Candidate(
+        "turnout:limits_in_redis",
+        partial(_turnout, "round_robin", more=_LIMITS + _REDIS),
+        "/readyz",
+        hint="start a Redis and set TURNOUT_BENCH_REDIS to its URL",
+        default=False,
+    ),
     Candidate("vllm-router:round_robin", partial(_vllm_router, "round_robin"), "/health", "vllm-router"),
     Candidate("vllm-router:cache_aware", partial(_vllm_router, "cache_aware"), "/health", "vllm-router"),
     Candidate(
