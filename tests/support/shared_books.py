@@ -9,10 +9,11 @@ import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from random import Random
 from time import sleep
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from policies.limits.ask import Ask, Budget, Slots, Verdict
 from router.control.limits.bucket_file import Geometry
@@ -149,6 +150,10 @@ def _die_after(book: SharedBook, words: int) -> None:
 # ---- some that race ----
 
 
+def barrier(processes: int) -> Barrier:
+    return _SPAWN.Barrier(processes)
+
+
 class Step(NamedTuple):
     """What one process did, at its place in the order of all."""
 
@@ -182,13 +187,14 @@ class Recorder:
         return number
 
 
-def race(folder: Path, seed: int, buckets: int, count: int, settles: bool) -> None:
+def race(folder: Path, start: Barrier, seed: int, buckets: int, count: int, settles: bool) -> None:
     """Ask `count` times for things of so many buckets, and write down what came of it."""
     random = Random(seed)
     book = SharedBook(folder, patience_us=PATIENT_US)
     recorder = Recorder(book._buckets, folder / "numbers")
     book._buckets = recorder  # type: ignore[assignment]
     open_asks: list[Ask] = []
+    start.wait()
     for number in range(count):
         ask = _mixed(random, f"{seed}:{number}", buckets)
         if book.admit(ask, monotonic_us()).admitted and settles:
@@ -232,8 +238,9 @@ class Witness:
         if verdict.admitted:
             self._words[self._number] += 1
             # The kernel takes a dead process's locks one after the other.
-            if self._held() > self._most and sleep(0.05) is None and self._held() > self._most:
-                self._words[0] += 1
+            if self._held() > self._most:
+                sleep(0.05)
+                self._words[0] += self._held() > self._most
         return verdict
 
     def settle(self, ask: Ask, shifts_us: tuple[int, ...], now_us: int) -> None:
@@ -250,12 +257,6 @@ class Witness:
             return True
         unlock_byte(self._lives, number)
         return False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._lives)
 
 
 def hold(folder: Path, number: int, most: int) -> None:

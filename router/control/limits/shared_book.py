@@ -3,7 +3,8 @@
 Same answers as `policies.limits.book.Book`, whichever process is asked. A process killed at any moment leaves
 at most one ask half taken, of which nobody was told that it was admitted: that undersells. Slots it held are
 free when the next ask would fail for them. While the lock cannot be had (a process is stopped and has it),
-asks are answered from this process's own share, and the others are told of them later.
+asks are answered from this process's own share, and the others are told of them later. Where that process
+was only slow, a share of what was left may so be sold twice; the bucket is then in debt.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ class SharedBook:
         self._buckets = Buckets(self._file)
         self._own = OwnShare(self._buckets.tat_us, self._buckets.held, self._buckets.share)
         self._takes_part = takes_part
+        self._closed = False
         self.tend(0)
 
     @property
@@ -71,6 +73,8 @@ class SharedBook:
 
     def settle(self, ask: Ask, shifts_us: Sequence[int], now_us: int) -> None:
         """See `Book.settle`. A debt for which there is no room in the file is lost, and that is logged."""
+        if self._closed:
+            return
         if not self._lock.take():
             self._own.settle(ask, shifts_us, now_us)
             return
@@ -93,7 +97,8 @@ class SharedBook:
             self._lock.give_back()
 
     def close(self, now_us: int) -> None:
-        """What this process still holds is given back. Nothing can be asked or settled any more."""
+        """What this process still holds is given back; what it settles later changes nothing. Ask no more."""
+        self._closed = True
         if self._lock.take():
             self._catch_up(now_us)
             self._buckets.leave()

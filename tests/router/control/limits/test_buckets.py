@@ -86,6 +86,30 @@ def test_rows_are_reused_when_their_buckets_are_full_again(tmp_path: Path) -> No
                 assert not rows.admit(draw(f"{turn}-{number}"), now_us).admitted
 
 
+def test_a_new_key_that_comes_twice_has_one_row(tmp_path: Path) -> None:
+    """Who comes later sees what was taken."""
+    with buckets(tmp_path) as rows, buckets(tmp_path) as other:
+        assert rows.admit(draw("a", "a", slots="cc", most=9), SECOND_US).admitted
+        seen = other.look(draw("a", slots="c", most=9), SECOND_US)
+        assert (seen.backlogs_us, seen.held) == ([WINDOW_US], [1])
+        rows.settle(draw("a", slots="c"), [-WINDOW_US], SECOND_US)
+        seen = other.look(draw("a", slots="c", most=9), SECOND_US)
+        assert (seen.backlogs_us, seen.held) == ([WINDOW_US], [1])
+
+
+def test_one_process_too_many_holds_no_slots(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What needs none is served; what needs one is refused whole."""
+    geometry = SMALL._replace(places=1)
+    with buckets(tmp_path, geometry) as one, buckets(tmp_path, geometry) as two:
+        assert one.admit(draw("a", cost_us=1, slots="c", most=9), SECOND_US).admitted
+        with pytest.raises(Overloaded, match="places"):
+            two.admit(draw("a", cost_us=1, slots="c", most=9), SECOND_US)
+        assert two.admit(draw("a", cost_us=1), SECOND_US).backlogs_us == [2]
+        one.leave()
+        assert two.admit(draw("a", slots="c"), SECOND_US + WINDOW_US).held == [1]
+    assert len(caplog.records) == 1
+
+
 def test_what_finds_no_row_is_refused_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing of it is taken, what has a row goes on, and it is said once."""
     with buckets(tmp_path, with_rows(3)) as rows:

@@ -57,6 +57,8 @@ def test_workers_count_together_and_the_overview_looks(tmp_path: Path) -> None:
             assert (await store.admit(ASK)).verdict.held == [taken + 1]
         assert not (await workers[40 - 1].admit(ASK)).verdict.admitted
         assert (await overview.look(ASK)).held == [9]
+        assert isinstance(overview, SharedStore)
+        assert overview._shared._buckets.share() == (41, 40)  # forty, and one who does not count
         for store in (overview, *workers):
             await store.close()
 

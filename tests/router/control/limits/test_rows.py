@@ -49,7 +49,12 @@ def test_a_full_neighbourhood_has_no_row(memory: mmap.mmap) -> None:
     """Looked for in `REACH` rows, and no further."""
     rows = Rows(memory, START, COUNT)
     seen: list[int] = []
-    assert rows.claim("a", lambda row: bool(seen.append(row)), ()) == NONE
+
+    def in_use(row: int) -> bool:
+        seen.append(row)
+        return False
+
+    assert rows.claim("a", in_use, ()) == NONE
     assert seen == list(range(seen[0], seen[0] + REACH))
     assert 1 <= seen[0] <= COUNT - REACH
 
@@ -57,6 +62,17 @@ def test_a_full_neighbourhood_has_no_row(memory: mmap.mmap) -> None:
 def test_what_is_spared_is_not_claimed(memory: mmap.mmap) -> None:
     rows = Rows(memory, START, 4)
     assert rows.claim("a", lambda row: True, (1, 2)) == 3
+
+
+def test_no_more_keys_are_remembered_than_a_process_has_memory_for(
+    memory: mmap.mmap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was forgotten is looked for in the file."""
+    monkeypatch.setattr("router.control.limits.rows._KNOWN", 3)
+    rows = Rows(memory, START, COUNT)
+    found = {f"k{number}": claim(rows, memory, f"k{number}") for number in range(10)}
+    assert {key: rows.find(key) for key in found} == found
+    assert len(rows._known) <= 3
 
 
 def test_a_hash_across_two_rows_is_nobodys(memory: mmap.mmap) -> None:

@@ -15,9 +15,11 @@ from policies.limits.ask import Ask, Budget, Slots
 from policies.limits.book import Book
 from router.control.limits.bucket_file import Geometry
 from router.control.limits.local import monotonic_us
+from router.control.limits.shared_book import SharedBook
 from tests.support.shared_books import (
     Colleague,
     Step,
+    barrier,
     colleague,
     hold,
     process,
@@ -89,17 +91,20 @@ def test_a_successor_begins_while_its_predecessor_drains(tmp_path: Path) -> None
 
 
 def test_who_closes_gives_back(tmp_path: Path) -> None:
+    """What it settles after that was given back already."""
     with shared_book(tmp_path) as book:
         with shared_book(tmp_path) as closing:
             closing.admit(HOLD, 0)
             assert book.look(HOLD, 0).held == [2]
         assert book.look(HOLD, 0).held == [1]
+        closing.settle(HOLD, (), 0)
+        assert book.look(HOLD, 0).held == [1]
 
 
-def admitted(book: Colleague | object, ask: Ask, now_us: int = 0) -> int:
+def admitted(book: Colleague | SharedBook, ask: Ask, now_us: int = 0) -> int:
     """How many until one is refused."""
     count = 0
-    while book.admit(ask, now_us).admitted:  # type: ignore[attr-defined]
+    while book.admit(ask, now_us).admitted:
         count += 1
     return count
 
@@ -181,9 +186,10 @@ class Unswept(Book):
 
 def run_race(folder: Path, processes: int, buckets: int, count: int, *, settles: bool) -> list[Step]:
     (folder / "numbers").write_bytes(bytes(4096))
+    start = barrier(processes)
     with contextlib.ExitStack() as stack:
         racing = [
-            stack.enter_context(process(race, folder, seed, buckets, count, settles))
+            stack.enter_context(process(race, folder, start, seed, buckets, count, settles))
             for seed in range(processes)
         ]
         for each in racing:
@@ -204,11 +210,11 @@ def check_sold(steps: list[Step], buckets: int) -> None:
 
 
 def check_mixed(steps: list[Step]) -> None:
-    """The race was one: much was admitted and much refused, and every process was in between the others."""
+    """The race was one: much was admitted and much refused, and now one process was ahead, now another."""
     admitted = [step.verdict.admitted for step in steps if step.verdict is not None]
     assert 0.1 < sum(admitted) / len(admitted) < 0.95
     turns = sum(one.ask.id.split(":")[0] != other.ask.id.split(":")[0] for one, other in pairwise(steps))
-    assert turns > len(steps) / 200
+    assert turns > 10
 
 
 def test_a_race_of_two_is_as_if_there_were_one(tmp_path: Path) -> None:

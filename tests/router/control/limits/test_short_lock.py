@@ -50,7 +50,7 @@ def test_a_holder_that_stays_costs_its_patience_once(
     assert not lock.take()
     first_s, began = monotonic() - began, monotonic()
     assert [lock.take() for _ in range(20)] == [False] * 20
-    # A twentieth of what each would have waited for: the machine may be busy.
+    # Half of what they would have waited for: the machine may be busy.
     assert monotonic() - began < 10 * first_s
     assert (lock.stalled, lock.stalls, len(caplog.records)) == (True, 1, 1)
     fcntl.flock(files[0], fcntl.LOCK_UN)
