@@ -4,7 +4,6 @@ A budget is measured in time: a request costs the microseconds in which the limi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 ADMITTED = -1
@@ -31,8 +30,7 @@ class Slots(NamedTuple):
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """All that one request draws on: it gets everything or nothing. `id` is unlike that of any other ask."""
 
     id: str

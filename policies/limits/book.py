@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from policies.limits.ask import Ask, Verdict
+from policies.limits.ask import ADMITTED, Ask, Verdict
 from policies.limits.gcra import decide
 
 _SWEEP_EVERY = 4096
@@ -18,17 +18,21 @@ class Book:
 
     def look(self, ask: Ask, now_us: int) -> Verdict:
         """What `admit` would say; takes nothing."""
-        tats_us = [self._tats_us.get(budget.key, 0) for budget in ask.budgets]
-        held = [self._held.get(slots.key, 0) for slots in ask.slots]
-        return decide(ask, tats_us, held, now_us)
+        tats_us, held = self._tats_us, self._held
+        return decide(
+            ask,
+            [tats_us.get(key, 0) for key, _, _ in ask.budgets],
+            [held.get(key, 0) for key, _ in ask.slots],
+            now_us,
+        )
 
     def admit(self, ask: Ask, now_us: int) -> Verdict:
         verdict = self.look(ask, now_us)
-        if verdict.admitted:
-            for budget, backlog_us in zip(ask.budgets, verdict.backlogs_us, strict=True):
-                self._tats_us[budget.key] = now_us + backlog_us
-            for slots, held in zip(ask.slots, verdict.held, strict=True):
-                self._held[slots.key] = held
+        if verdict.refused == ADMITTED:
+            for (key, _, _), backlog_us in zip(ask.budgets, verdict.backlogs_us, strict=True):
+                self._tats_us[key] = now_us + backlog_us
+            for (key, _), held in zip(ask.slots, verdict.held, strict=True):
+                self._held[key] = held
         self._asks += 1
         if self._asks % _SWEEP_EVERY == 0:
             self._sweep(now_us)
@@ -40,15 +44,16 @@ class Book:
         A shift above 0 is debt and may go beyond the window. One below 0 gives back at most a full bucket.
         Call it once for an admitted ask.
         """
-        for budget, shift_us in zip(ask.budgets, shifts_us, strict=True):
+        tats_us, held = self._tats_us, self._held
+        for (key, _, _), shift_us in zip(ask.budgets, shifts_us, strict=True):
             if shift_us:
-                self._tats_us[budget.key] = max(self._tats_us.get(budget.key, 0), now_us) + shift_us
-        for slots in ask.slots:
-            left = self._held.get(slots.key, 0) - 1
+                tats_us[key] = max(tats_us.get(key, 0), now_us) + shift_us
+        for key, _ in ask.slots:
+            left = held.get(key, 0) - 1
             if left > 0:
-                self._held[slots.key] = left
+                held[key] = left
             else:
-                self._held.pop(slots.key, None)
+                held.pop(key, None)
 
     def __len__(self) -> int:
         return len(self._tats_us) + len(self._held)

@@ -32,6 +32,9 @@ _OUTPUT: Final = 256
 _ENOUGH: Final = 8
 """From so many answers on they are believed."""
 _WINDOW: Final = 128
+_LEARNS_ALL: Final = 1024
+_LEARNS_ONE_IN: Final = 4
+"""After so many answers of a model some tell as much as all, for a fourth of the time."""
 _UNBOUNDED: Final = 1 << 40
 """More than any bucket holds."""
 
@@ -57,9 +60,10 @@ class Expected(NamedTuple):
 class _Model:
     """What all tenants' requests to one model have in common."""
 
-    __slots__ = ("body", "outputs", "pieces", "prompt")
+    __slots__ = ("answers", "body", "outputs", "pieces", "prompt")
 
     def __init__(self) -> None:
+        self.answers = 0
         self.prompt = Ratio(_TOKENS_PER_BYTE)
         self.pieces = Ratio(_TOKENS_PER_PIECE)
         self.body = Ratio(_TOKENS_PER_BYTE)
@@ -111,11 +115,11 @@ class CostModel:
         What was reported counts when it can be true. Where nothing was: the prompt, and the output by what
         was delivered. `reserved_tokens`: the most that any limit had reserved.
         """
-        if delivered.free:
+        reported = delivered.reported
+        if reported is None and delivered.free:
             return NOTHING
         if size.work == "none":
             return Used(1, 0)
-        reported = delivered.reported
         if reported is not None and is_plausible(reported, size, delivered.pieces):
             self._learn(tenant, model, size, delivered, reported)
             return without_false_cache(reported)
@@ -133,7 +137,10 @@ class CostModel:
         return Used(prompt_tokens, output_tokens, source="estimated")
 
     def _learn(self, tenant: str, model: str, size: Size, delivered: Delivered, reported: Used) -> None:
-        known = self._of(model)
+        known = self._models.get(model) or self._of(model)
+        known.answers += 1
+        if known.answers > _LEARNS_ALL and known.answers % _LEARNS_ONE_IN:
+            return
         known.prompt.learn(reported.prompt_tokens, size.prompt_bytes)
         if size.work != "generate":
             return

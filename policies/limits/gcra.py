@@ -46,13 +46,19 @@ def decide(ask: Ask, tats_us: Sequence[int], held: Sequence[int], now_us: int) -
 
     When admitted, a budget's new TAT is `now_us` plus its backlog, and one more is held of each slot.
     """
-    before = [max(0, tat_us - now_us) for tat_us in tats_us]
-    after = [backlog + budget.cost_us for backlog, budget in zip(before, ask.budgets, strict=True)]
-    waits = [backlog - budget.window_us for backlog, budget in zip(after, ask.budgets, strict=True)]
-    wait_us = max(waits, default=0)
-    if wait_us > 0:
-        return Verdict(waits.index(wait_us), before, held, wait_us)
-    for index, slots in enumerate(ask.slots):
-        if held[index] >= slots.most:
-            return Verdict(len(before) + index, before, held)
-    return Verdict(ADMITTED, after, [count + 1 for count in held])
+    before: list[int] = []
+    after: list[int] = []
+    refused, wait_us = ADMITTED, 0
+    for (_, cost_us, window_us), tat_us in zip(ask.budgets, tats_us, strict=True):
+        backlog_us = tat_us - now_us if tat_us > now_us else 0
+        before.append(backlog_us)
+        backlog_us += cost_us
+        after.append(backlog_us)
+        if backlog_us - window_us > wait_us:
+            refused, wait_us = len(before) - 1, backlog_us - window_us
+    if refused == ADMITTED:
+        for slots, count in zip(ask.slots, held, strict=True):
+            if count >= slots.most:
+                return Verdict(len(before) + ask.slots.index(slots), before, held)
+        return Verdict(ADMITTED, after, [count + 1 for count in held])
+    return Verdict(refused, before, held, wait_us)

@@ -1,6 +1,6 @@
 """Which limits a request falls under, and the buckets in which they count it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
@@ -82,16 +82,10 @@ class Plan:
     """Whose `slots` these are."""
     admitted: Sequence[tuple[str, str]]
     """What is recorded of a request that all of them let in."""
-
-    @property
-    def reserves(self) -> Collection[Reserve]:
-        """The ways in which its limits reserve output."""
-        return {bucket.limit.output_reserve for bucket in self.buckets if bucket.kind == "tokens"}
-
-    @property
-    def stops(self) -> Sequence[Bucket]:
-        """What ends a stream that outgrows it."""
-        return [bucket for bucket in self.buckets if bucket.limit.stops and bucket.kind == "tokens"]
+    reserves: Sequence[Reserve]
+    """The ways in which its limits reserve output."""
+    stops: Sequence[Bucket]
+    """What ends a stream that outgrows it."""
 
     def limit_of(self, index: int) -> tuple[Limit, str]:
         """Who speaks where a verdict says `refused == index`."""
@@ -135,7 +129,16 @@ class Rules:
         concurrent = [limit for limit in mine if limit.concurrency is not None]
         slots = [Slots(limit.key(subject, "c"), limit.concurrency or 0) for limit in concurrent]
         admitted = tuple((limit.name, "admitted") for limit in mine)
-        return Plan(subject, tuple(buckets), tuple(slots), tuple(concurrent), admitted)
+        counting = [bucket for bucket in buckets if bucket.kind == "tokens"]
+        return Plan(
+            subject,
+            tuple(buckets),
+            tuple(slots),
+            tuple(concurrent),
+            admitted,
+            reserves=tuple({bucket.limit.output_reserve: None for bucket in counting}),
+            stops=tuple(bucket for bucket in counting if bucket.limit.stops),
+        )
 
 
 def _bucket(limit: Limit, kind: Kind, rate: Rate, subject: Subject) -> Bucket:

@@ -42,6 +42,9 @@ def size_of(request: InferenceRequest, model_cap: int | None = None) -> Size:
 
     Raises `RequestError` for counts that are none.
     """
+    if request.endpoint is Endpoint.CHAT:
+        most = _least(request.max_tokens, model_cap)
+        return Size("generate", _prompt_bytes(request.body), 0, most, request.n)
     work = _WORK[request.endpoint]
     return Size(
         work,
@@ -79,6 +82,10 @@ def _most_output(request: InferenceRequest, model_cap: int | None) -> int | None
         asked = (
             read_count(_parameters(request), "max_new_tokens") if fallback is None else fallback.max_tokens
         )
+    return _least(asked, model_cap)
+
+
+def _least(asked: int | None, model_cap: int | None) -> int | None:
     if asked is None or model_cap is None:
         return model_cap if asked is None else asked
     return min(asked, model_cap)

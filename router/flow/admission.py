@@ -8,7 +8,7 @@ from itertools import count
 from random import Random
 from secrets import token_hex
 
-from policies.limits.ask import ENDLESS, Ask, Budget, Slots
+from policies.limits.ask import ADMITTED, ENDLESS, Ask, Budget, Slots
 from policies.limits.cost import NEVER, CostModel, Expected, Reserve
 from policies.limits.rules import Bucket, Limit, Plan, Rules, Subject
 from policies.limits.usage import Delivered, Size, Used
@@ -23,7 +23,7 @@ from router.control.limits.store import LimitStore
 from router.fleet.decision import LimitCheck
 from router.fleet.routes import Route
 from router.flow.call import Call
-from router.flow.limited import Admission, Limited
+from router.flow.limited import Limited
 from router.flow.overrun import Overrun
 
 SLOT_WAIT_US = 1_000_000
@@ -57,43 +57,42 @@ class Gate:
         size = _size(call, request, route)
         expected = self._expect(plan, size)
         units = [_units(bucket, expected) for bucket in plan.buckets]
+        limited = call.limited = Limited(plan, size, units, plan.admitted)
         if NEVER in units:
-            bucket = plan.buckets[units.index(NEVER)]
-            call.limited = Limited([(bucket.limit.name, "exceeds")])
-            raise _never(bucket, expected[bucket.limit.output_reserve])
+            raise _never(limited, expected)
         ask = Ask(f"{self._router}{next(self._numbers):x}", _budgets(plan, units), plan.slots)
         reservation = await self._store.admit(ask)
         verdict = reservation.verdict
-        headers = self._headers_of(plan)
-        if not verdict.admitted:
+        if verdict.refused != ADMITTED:
             wait_us = jittered_us(verdict.wait_us, self._random.random()) or SLOT_WAIT_US
-            limit, kind = plan.limit_of(verdict.refused)
-            call.limited = Limited(
-                [(limit.name, "refused")], headers.of(verdict.backlogs_us, wait_us=wait_us)
-            )
-            raise _refusal(limit, kind, wait_us)
-        call.limited = Limited(plan.admitted, headers.of(verdict.backlogs_us))
-        call.limited.admission = Admission(plan, size, units, reservation)
-        if request.stream and plan.stops:
-            call.limited.bound(Overrun(self._store, ask.id, plan.stops, _granted(plan, units, expected)))
+            limited.headers = self._headers_of(plan).of(verdict.backlogs_us, wait_us)
+            raise _refusal(limited, verdict.refused, wait_us)
+        limited.headers = self._headers_of(plan).of(verdict.backlogs_us)
+        limited.reservation = reservation
+        if plan.stops and request.stream:
+            limited.bound(Overrun(self._store, ask.id, plan.stops, _granted(limited, expected)))
 
     def settle(self, call: Call) -> None:
         """The request is over, and this is what it used. Does nothing for one that was not admitted."""
         limited = call.limited
-        if limited is None or limited.admission is None:
+        if limited is None or limited.reservation is None:
             return
-        admission, limited.admission = limited.admission, None
-        plan, subject = admission.plan, admission.plan.subject
-        most = max(admission.units, default=0)
-        used = self._costs.settle(subject.tenant, subject.model, admission.size, most, _delivered(call))
-        shifts, overrun = [], admission.overrun
-        for bucket, units in zip(plan.buckets, admission.units, strict=True):
-            now = _units_used(bucket, used, call)
-            extra_us = 0 if overrun is None else overrun.extra_us(bucket)
-            shifts.append(bucket.rate.cost_us(now) - bucket.rate.cost_us(units) - extra_us)
+        reservation, limited.reservation = limited.reservation, None
+        plan, overrun = limited.plan, limited.overrun
+        most = max(limited.units, default=0)
+        subject = plan.subject
+        used = self._costs.settle(subject.tenant, subject.model, limited.size, most, _delivered(call))
+        shifts = []
+        for bucket, units in zip(plan.buckets, limited.units, strict=True):
             if bucket.kind == "tokens":
+                now = bucket.price.tokens(used)
                 limited.reserved_tokens, limited.charged_tokens = units, now
-        admission.reservation.settle(shifts)
+            else:
+                # A request that no replica was ever asked was not started.
+                now = 1 if call.tries else 0
+            shift_us = 0 if now == units else bucket.rate.cost_us(now) - bucket.rate.cost_us(units)
+            shifts.append(shift_us if overrun is None else shift_us - overrun.extra_us(bucket))
+        reservation.settle(shifts)
         if overrun is not None:
             overrun.settle()
 
@@ -148,14 +147,14 @@ def _units(bucket: Bucket, expected: Mapping[Reserve, Expected]) -> int:
     return expected[bucket.limit.output_reserve].within(bucket.rate.capacity)
 
 
-def _granted(plan: Plan, units: Sequence[int], expected: Mapping[Reserve, Expected]) -> int:
+def _granted(limited: Limited, expected: Mapping[Reserve, Expected]) -> int:
     """Output tokens for which enough is reserved in every bucket that would end the stream."""
-    taken = zip(plan.buckets, units, strict=True)
+    plan = limited.plan
     return max(
         0,
         min(
             units - expected[bucket.limit.output_reserve].prompt_tokens
-            for bucket, units in taken
+            for bucket, units in zip(plan.buckets, limited.units, strict=True)
             if bucket in plan.stops
         ),
     )
@@ -183,32 +182,26 @@ def _slots_check(limit: Limit, held: int) -> LimitCheck:
 
 def _budgets(plan: Plan, units: Sequence[int]) -> list[Budget]:
     return [
-        bucket.budget if taken == 1 else bucket.budget._replace(cost_us=bucket.rate.cost_us(taken))
-        for bucket, taken in zip(plan.buckets, units, strict=True)
+        budget if taken == 1 else Budget(budget.key, rate.cost_us(taken), budget.window_us)
+        for (_, _, rate, _, budget), taken in zip(plan.buckets, units, strict=True)
     ]
 
 
-def _units_used(bucket: Bucket, used: Used, call: Call) -> int:
-    if bucket.kind == "tokens":
-        return bucket.price.tokens(used)
-    # A request that no replica was ever asked was not started.
-    return 1 if call.tries else 0
-
-
 def _delivered(call: Call) -> Delivered:
-    usage = call.usage
-    reported = (
-        None
-        if usage is None
-        else Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
-    )
-    request = call.request
-    streams = request is not None and request.stream
-    body_bytes = call.exchange.bytes_out if call.status == 200 and not streams else 0
-    return Delivered(call.ending or Ending.FAILED, call.tries > 0, reported, call.pieces, body_bytes)
+    usage, request = call.usage, call.request
+    ending, sent = call.ending or Ending.FAILED, call.tries > 0
+    body_bytes = 0
+    if call.status == 200 and request is not None and not request.stream:
+        body_bytes = call.exchange.bytes_out
+    if usage is None:
+        return Delivered(ending, sent, None, call.pieces, body_bytes)
+    reported = Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
+    return Delivered(ending, sent, reported, call.pieces, body_bytes)
 
 
-def _refusal(limit: Limit, kind: str, wait_us: int) -> RateLimitExceeded:
+def _refusal(limited: Limited, index: int, wait_us: int) -> RateLimitExceeded:
+    limit, kind = limited.plan.limit_of(index)
+    limited.said = [(limit.name, "refused")]
     wait_s = wait_us / 1e6
     if kind == "concurrency":
         text = f"limit {limit.name!r}: {limit.concurrency} requests are open already"
@@ -217,8 +210,11 @@ def _refusal(limit: Limit, kind: str, wait_us: int) -> RateLimitExceeded:
     return RateLimitExceeded(text, retry_after_s=wait_s)
 
 
-def _never(bucket: Bucket, expected: Expected) -> RequestExceedsLimit:
+def _never(limited: Limited, expected: Mapping[Reserve, Expected]) -> RequestExceedsLimit:
+    bucket = limited.plan.buckets[limited.units.index(NEVER)]
+    limited.said = [(bucket.limit.name, "exceeds")]
+    least = expected[bucket.limit.output_reserve].least_tokens
     return RequestExceedsLimit(
         f"limit {bucket.limit.name!r} admits at most {bucket.rate.capacity} tokens at once, "
-        f"and this prompt has at least about {expected.least_tokens}: shorten it"
+        f"and this prompt has at least about {least}: shorten it"
     )

@@ -46,9 +46,7 @@ class StreamRelay(Relay):
         self._last_at = 0.0
         self._gaps = [0] * (len(GAP_BOUNDS_S) + 1)
         self._gap_sum_s = 0.0
-        limited = call.limited
-        admission = None if limited is None else limited.admission
-        self._overrun = None if admission is None else admission.overrun
+        self._overrun = None if call.limited is None else call.limited.overrun
         self._overrun_at = inf if self._overrun is None else self._overrun.due_at
 
     def launch(self, connection: Connection, request: bytes) -> None:
