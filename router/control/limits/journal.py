@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from policies.limits.ask import Ask
 from router.control.limits.failures import Failure, Kind
 from router.control.limits.node import Node
-from router.control.limits.scripts import REMEMBERED_MS, Scripts, tag_of
+from router.control.limits.scripts import Scripts, reservation_key, tag_of
 
 COLLECT_S = 0.003
 AGAIN_S = 0.25
@@ -32,15 +32,14 @@ class Entry(NamedTuple):
 
 def settlement(ask: Ask, shifts_us: Sequence[int], *, gives_back: bool = False) -> Entry:
     """`gives_back`: nobody knows whether the ask arrived."""
-    tag = tag_of(ask)
-    keys = [f"{tag}:i:{ask.id}"]
+    keys = [reservation_key(ask)]
     shifts = []
     for budget, shift_us in zip(ask.budgets, shifts_us, strict=True):
         if shift_us:
             keys.append(budget.key)
             shifts.append(shift_us)
     keys += [slots.key for slots in ask.slots]
-    return Entry(tag, keys, (ask.id, int(gives_back), len(shifts), len(ask.slots), *shifts))
+    return Entry(tag_of(ask), keys, (int(gives_back), len(shifts), len(ask.slots), *shifts))
 
 
 def cancellation(ask: Ask) -> Entry:
@@ -161,7 +160,7 @@ class Journal:
         if ask is not None:
             return self._scripts.admission(ask, "force", whole=whole)
         keys: list[str] = []
-        args: list[str | int] = [REMEMBERED_MS]
+        args: list[str | int] = []
         for entry in entries:
             keys += entry.keys
             args += entry.args

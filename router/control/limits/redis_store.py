@@ -6,7 +6,7 @@ decides; what then was used is told to Redis when it is back.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -27,7 +27,7 @@ from router.control.limits.reservations import (
     adopted,
     free,
 )
-from router.control.limits.scripts import Scripts
+from router.control.limits.scripts import Mode, Scripts
 from router.control.limits.share import Recent, Share
 from router.control.limits.store import Reservation, StoreState
 
@@ -81,10 +81,8 @@ class RedisStore:
             await asyncio.gather(self._renewing, return_exceptions=True)
         await self._node.close()
 
-    async def admit(self, ask: Ask) -> Reservation:
-        if not (ask.budgets or ask.slots):
-            return FreeReservation(ask)
-        return await self._admit(self._node, "", ask)
+    def admit(self, ask: Ask) -> Coroutine[Any, Any, Reservation]:
+        return self._admit(self._node, "", ask)
 
     async def look(self, ask: Ask) -> Verdict:
         if not (ask.budgets or ask.slots):
@@ -92,7 +90,11 @@ class RedisStore:
         node = self._node
         reply: Any = None
         if node.ready:
-            reply = await self._call(node, ask, "look")
+            call = node.call(self._scripts.admission(ask, "look"))
+            await call
+            reply = call.reply
+            if isinstance(reply, Failure):
+                reply = await self._call_again(node, ask, "look", reply)
         if isinstance(reply, list):
             return _verdict(ask, reply)
         return self._look_without(node, "", ask)
@@ -114,10 +116,16 @@ class RedisStore:
 
     async def _admit(self, node: Node, home: str, ask: Ask) -> Reservation:
         """`home`: whose share counts while `node` is away."""
+        if not (ask.budgets or ask.slots):
+            return FreeReservation(ask)
         if not node.ready:
             return self._admit_without(node, home, ask)
         try:
-            reply = await self._call(node, ask, "admit")
+            call = node.call(self._scripts.admission(ask, "admit"))
+            await call
+            reply = call.reply
+            if isinstance(reply, Failure):
+                reply = await self._call_again(node, ask, "admit", reply)
         except asyncio.CancelledError:
             self._journal.put(cancellation(ask))
             raise
@@ -134,15 +142,16 @@ class RedisStore:
             self._leases.add(ask)
         return CountedReservation(ask, verdict, (reply[2], reply[3]), self._settle)
 
-    async def _call(self, node: Node, ask: Ask, mode: Any) -> Any:
-        call = node.call(self._scripts.admission(ask, mode))
-        await call
-        if isinstance(call.reply, Failure) and call.reply.kind is Kind.UNKNOWN_SCRIPT:
+    async def _call_again(self, node: Node, ask: Ask, mode: Mode, failure: Failure) -> Any:
+        """After a failure that may be one of this call alone."""
+        reply: Any = failure
+        if failure.kind is Kind.UNKNOWN_SCRIPT:
             call = node.call(self._scripts.admission(ask, mode, whole=True))
             await call
-        if isinstance(call.reply, Failure):
-            node.failed(call.reply)
-        return call.reply
+            reply = call.reply
+        if isinstance(reply, Failure):
+            node.failed(reply)
+        return reply
 
     def _settle(self, ask: Ask, shifts_us: Sequence[int]) -> None:
         self._leases.remove(ask)
