@@ -78,15 +78,19 @@ class Journal:
     """Bounded: where too much waits, the oldest is given up and counted."""
 
     def __init__(
-        self, scripts: Scripts, node_of: Callable[[str], Node], moved: Callable[[Failure], None]
+        self,
+        scripts: Scripts,
+        node_of: Callable[[str], Node],
+        moved: Callable[[Node, Failure], None],
+        before_writing: Callable[[], None],
     ) -> None:
+        """`before_writing` is called before each round: it may put more."""
         self.unknown = 0
         self.dropped = 0
-        self.before_writing: Callable[[], None] = lambda: None
-        """Called before each round."""
         self._scripts = scripts
         self._node_of = node_of
         self._moved = moved
+        self._before_writing = before_writing
         self._unsent: deque[Entry] = deque()
         self._on_its_way = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -109,13 +113,15 @@ class Journal:
     def write(self) -> None:
         """Send all that can be sent now."""
         self.stop()
-        self.before_writing()
+        self._before_writing()
+        if not self._worth_it():
+            return
         unsent, self._unsent = self._unsent, deque()
         places: dict[tuple[Node, str], list[Entry]] = {}
         for entry in unsent:
             node = self._node_of(entry.tag)
             if node.here:
-                places.setdefault((node, entry.tag if node.slots else ""), []).append(entry)
+                places.setdefault((node, entry.tag if node.clustered else ""), []).append(entry)
             else:
                 self._unsent.append(entry)
         for (node, _), entries in places.items():
@@ -123,6 +129,13 @@ class Journal:
                 self._send(Batch(self, node, some))
         if self._unsent:
             self.write_soon(AGAIN_S)
+
+    def _worth_it(self) -> bool:
+        """A server that is in no cluster says when it is back."""
+        if not self._unsent:
+            return False
+        node = self._node_of(self._unsent[0].tag)
+        return node.here or node.clustered
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -146,7 +159,7 @@ class Journal:
             self._unsent.extendleft(reversed(batch.entries))
             self.write_soon(AGAIN_S)
             if failure.kind in (Kind.MOVED, Kind.ASK):
-                self._moved(failure)
+                self._moved(node, failure)
             else:
                 node.failed(failure)
 
