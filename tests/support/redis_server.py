@@ -21,7 +21,8 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def stop(self) -> None:
-        self._server.stop()
+        if self._server.is_running():
+            self._server.stop()
 
     def start(self) -> None:
         self._server = ValkeyServer(port=self.port)

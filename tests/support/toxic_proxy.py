@@ -7,14 +7,17 @@ from typing import cast
 
 
 class ToxicProxy:
-    """Set `delay_s` for what goes to the server from now on; `hold` keeps everything back."""
+    """Set `delay_s` for what goes to the server from now on; `holding` loses everything.
+
+    New connections go to the `target_port` of their moment.
+    """
 
     def __init__(self, target_port: int) -> None:
         self.delay_s = 0.0
         self.holding = False
         self.accepted = 0
         self.port = 0
-        self._target_port = target_port
+        self.target_port = target_port
         self._server: asyncio.Server | None = None
         self._ways: set[_Way] = set()
 
@@ -51,7 +54,7 @@ class ToxicProxy:
 
     async def _connect(self, back: "_Way") -> None:
         with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().create_connection(lambda: back, "127.0.0.1", self._target_port)
+            await asyncio.get_running_loop().create_connection(lambda: back, "127.0.0.1", self.target_port)
             return
         back.end()
 
