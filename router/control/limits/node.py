@@ -51,7 +51,9 @@ class Node:
         *,
         returned: Returned,
         learned: Learned,
+        patient: bool,
     ) -> None:
+        """`patient`: everybody waits for the whole timeout, as nothing else can answer."""
         self.here = False
         self.stale = False
         """Its oldest command has been on its way for longer than is usual."""
@@ -68,12 +70,14 @@ class Node:
         self._timeout_s = timeout_s
         self._returned = returned
         self._learned = learned
+        self._patient = patient
         self._link = Link(self._heard, self._lost)
         self._gone = asyncio.Event()
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._complained = ""
+        self._warned = False
 
     def start(self) -> None:
         if self._task is None:
@@ -98,7 +102,9 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether to wait for it is worth it."""
-        return self.here and not (self.stale and len(self._link.waiting) >= MOST_DELAYED)
+        if not self.stale:
+            return self.here
+        return self.here and (self._patient or len(self._link.waiting) < MOST_DELAYED)
 
     @property
     def steady(self) -> bool:
@@ -152,7 +158,7 @@ class Node:
         for index, pending in enumerate(list(self._link.waiting)):
             if self._ticks - pending.tick >= 2 and pending.sent_at <= latest:
                 self.failures += pending.expire(_LATE)
-            elif index >= MOST_DELAYED:
+            elif index >= MOST_DELAYED and not self._patient:
                 pending.expire(_DISTRUSTED)
 
     def _heard(self) -> None:
@@ -231,7 +237,8 @@ class Node:
     def _check_memory(self, info: bytes) -> None:
         fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         policy = fields.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and fields.get("maxmemory", "0") != "0":
+        warned, self._warned = self._warned, True
+        if policy != "noeviction" and fields.get("maxmemory", "0") != "0" and not warned:
             text = "maxmemory-policy %s of %s:%d may drop limits; noeviction keeps them"
             log.warning(text, policy, *self.address)
 

@@ -44,6 +44,7 @@ class RedisStore:
         self._url = config.url
         self._timeout_s = config.timeout_ms / 1000
         self._processes = processes
+        self._patient = config.on_failure == "deny"
         self._scripts = Scripts(total_s, sequenced=sequenced)
         self._leases = Leases()
         self._recent = Recent()
@@ -245,6 +246,7 @@ class RedisStore:
             Members(self._scripts, self._url.masked(), self._processes),
             returned=self._returned,
             learned=self._learned,
+            patient=self._patient,
         )
 
     def _learned(self, node: Node, slots: Sequence[Any], own_id: bytes) -> None:
