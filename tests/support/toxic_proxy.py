@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -12,7 +13,8 @@ class ToxicProxy:
     New connections go to the `target_port` of their moment.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.delay_s = 0.0
         self.holding = False
         self.accepted = 0
@@ -28,7 +30,7 @@ class ToxicProxy:
     async def listen(self) -> None:
         """On the same port each time."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._front, "127.0.0.1", self.port)
+        self._server = await loop.create_server(self._front, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
@@ -110,8 +112,9 @@ class _Way(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def toxic_proxy(target_port: int) -> AsyncIterator[ToxicProxy]:
-    proxy = ToxicProxy(target_port)
+async def toxic_proxy(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[ToxicProxy]:
+    """With `tls` its clients speak TLS to it; the server does not."""
+    proxy = ToxicProxy(target_port, tls)
     await proxy.listen()
     try:
         yield proxy
