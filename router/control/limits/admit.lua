@@ -1,17 +1,16 @@
 -- Everything or nothing, as `policies.limits.gcra.decide` has it, on the server's clock.
 --
--- KEYS: the reservation, the budgets, the slots, and the sequence of decisions where one is wanted.
--- ARGV: mode (admit, force or look), id, life of a reservation in ms and of a lease in us, how many budgets, how
--- many slots, cost and window of each budget in us, the bound of each slots.
+-- KEYS: the reservation, the budgets, the slots.
+-- ARGV: what to do (admit, force or look), how many budgets, the cost and the window of each in us, and the
+-- bound of each slots. LIFE_MS of a reservation, LEASE_US and SEQUENCED stand before this text.
 -- Answers refused, wait, server time, sequence number, the backlog of each budget, the holders of each slots;
 -- or {-2} for an id that is settled already.
 --
 -- A bucket is two numbers of 16 digits: when it will be full, and the clock when that was written. Where the
 -- clock stands before that it went back, and the bucket counts as it stood then: nobody waits longer than the
 -- bucket takes to fill. A clock that goes ahead fills each bucket once at most.
-local mode, id = ARGV[1], ARGV[2]
-local life, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
-local budgets, slots = tonumber(ARGV[5]), tonumber(ARGV[6])
+local mode, budgets = ARGV[1], tonumber(ARGV[2])
+local slots = #KEYS - 1 - budgets
 local values = redis.call('MGET', unpack(KEYS, 1, budgets + 1))
 if values[1] and mode ~= 'look' then
   if values[1] == '' then
@@ -30,7 +29,7 @@ end
 local refused, wait = -1, 0
 local backlogs, costs, held = {}, {}, {}
 for i = 1, budgets do
-  local cost, window = tonumber(ARGV[5 + 2 * i]), tonumber(ARGV[6 + 2 * i])
+  local cost, window = tonumber(ARGV[1 + 2 * i]), tonumber(ARGV[2 + 2 * i])
   local backlog = 0
   local value = values[i + 1]
   if value then
@@ -46,7 +45,7 @@ for i = 1, budgets do
   backlogs[i], costs[i] = backlog, cost
 end
 for i = 1, slots do
-  local key, most = KEYS[1 + budgets + i], tonumber(ARGV[6 + 2 * budgets + i])
+  local key, most = KEYS[1 + budgets + i], tonumber(ARGV[2 + 2 * budgets + i])
   if mode == 'look' then
     held[i] = redis.call('ZCOUNT', key, string.format('(%.0f', now), '+inf')
   else
@@ -58,8 +57,8 @@ for i = 1, slots do
   end
   if held[i] >= most and mode ~= 'look' then
     -- Full of leases that a clock ahead of this one has written? They end when they would have.
-    for _, late in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.0f', now + lease), '+inf')) do
-      redis.call('ZADD', key, now + lease, late)
+    for _, late in ipairs(redis.call('ZRANGEBYSCORE', key, string.format('(%.0f', now + LEASE_US), '+inf')) do
+      redis.call('ZADD', key, now + LEASE_US, late)
     end
   end
 end
@@ -78,16 +77,17 @@ if refused < 0 then
     held[i] = held[i] + 1
     if mode ~= 'look' then
       local key = KEYS[1 + budgets + i]
-      redis.call('ZADD', key, now + lease, id)
-      redis.call('PEXPIRE', key, lease / 1000 + 1000)
+      redis.call('ZADD', key, now + LEASE_US, string.match(KEYS[1], ':i:(.+)$'))
+      redis.call('PEXPIRE', key, LEASE_US / 1000 + 1000)
     end
   end
 end
 
 local sequence = 0
-if #KEYS > 1 + budgets + slots then
-  sequence = redis.call('INCR', KEYS[#KEYS])
-  redis.call('PEXPIRE', KEYS[#KEYS], 86400000)
+if SEQUENCED then
+  local key = string.match(KEYS[1], '^.-}') .. ':seq'
+  sequence = redis.call('INCR', key)
+  redis.call('PEXPIRE', key, 86400000)
 end
 local answer = { refused, wait, now, sequence }
 for i = 1, budgets do
@@ -97,6 +97,6 @@ for i = 1, slots do
   answer[4 + budgets + i] = held[i]
 end
 if refused < 0 and mode ~= 'look' then
-  redis.call('SET', KEYS[1], cmsgpack.pack(answer), 'PX', life)
+  redis.call('SET', KEYS[1], cmsgpack.pack(answer), 'PX', LIFE_MS)
 end
 return answer

@@ -11,6 +11,7 @@ class Kind(enum.Enum):
     UNKNOWN_SCRIPT = "it does not know the script"
     MOVED = "the keys live at another node"
     ASK = "the keys are moving to another node"
+    AGAIN = "some of the keys are moving to another node"
     AWAY = "it cannot count now"
     MISCONFIGURED = "it is set up so that it cannot count"
     LATE = "it is slow or hangs"
@@ -28,7 +29,7 @@ _KINDS = {
     "MISCONF": Kind.AWAY,
     "NOREPLICAS": Kind.AWAY,
     "READONLY": Kind.AWAY,
-    "TRYAGAIN": Kind.AWAY,
+    "TRYAGAIN": Kind.AGAIN,
     "CROSSSLOT": Kind.MISCONFIGURED,
     "NOAUTH": Kind.MISCONFIGURED,
     "NOPERM": Kind.MISCONFIGURED,

@@ -38,7 +38,7 @@ class Leases:
                 by_tag.setdefault(prefix_of(key), []).append((key, every[start : start + PER_CALL]))
         for tag, slots in by_tag.items():
             for some in _chunks(slots):
-                args: list[str | int] = [LEASE_US]
+                args: list[str | int] = []
                 for _, ids_of_one in some:
                     args += (len(ids_of_one), *ids_of_one)
                 yield tag, scripts.renew.call([key for key, _ in some], args, whole=True)

@@ -9,8 +9,6 @@ from router.control.limits.scripts import Scripts
 log = logging.getLogger("turnout.control.limits")
 
 BEAT_S = 2.0
-LIFE_US = 6_000_000
-"""Who was silent for three beats is gone."""
 STEP_US = 5_000_000
 """A server's clock that is off by so much from one beat to the next was set."""
 
@@ -31,7 +29,7 @@ class Members:
     def beat(self, tag: str, *, leaves: bool = False) -> bytes:
         """The command by which this process lives on, or `leaves`. `tag` is one that the server has."""
         keys = (f"{tag}:members", f"{tag}:generation")
-        return self._beat.call(keys, (self._own, 0 if leaves else LIFE_US, token_hex(8)), whole=True)
+        return self._beat.call(keys, (self._own, 0 if leaves else 1, token_hex(8)), whole=True)
 
     def read(self, count: int, mark: bytes, server_us: int) -> None:
         """What the server answers to a beat."""

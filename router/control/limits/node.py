@@ -6,7 +6,7 @@ Away it is tried four times a second on a fresh connection. It is here again whe
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -23,6 +23,7 @@ MOST_DELAYED = 3
 """So many requests may find out that a server is not there; the others are decided without it."""
 
 Returned = Callable[["Node"], None]
+Learned = Callable[["Node", Sequence[Any], bytes], None]
 _DISTRUSTED = Failure(Kind.LATE, "others wait for it already")
 _LATE = Failure(Kind.LATE, "it did not answer in time")
 
@@ -36,11 +37,23 @@ class NotCounting(Exception):
 
 
 class Node:
-    """`returned` is called when it is there, before anybody else may use it."""
+    """`returned` is called when it is there, before anybody else may use it.
+
+    `learned` is called before that, of a node of a cluster: with what it says of all, and its own id.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, scripts: Scripts, timeout_s: float, members: Members, returned: Returned
+        self,
+        endpoint: Endpoint,
+        scripts: Scripts,
+        timeout_s: float,
+        members: Members,
+        *,
+        returned: Returned,
+        learned: Learned,
+        patient: bool,
     ) -> None:
+        """`patient`: everybody waits for the whole timeout, as nothing else can answer."""
         self.here = False
         self.stale = False
         """Its oldest command has been on its way for longer than is usual."""
@@ -50,22 +63,25 @@ class Node:
         self.tag = "turnout:{turnout}"
         """Where it keeps who counts with it."""
         self.members = members
-        self.slots: list[Any] = []
-        """What it said of its cluster when it came; empty for a server that is in none."""
+        self.clustered = False
         self.arrived = asyncio.Event()
         self._endpoint = endpoint
         self._scripts = scripts
         self._timeout_s = timeout_s
         self._returned = returned
+        self._learned = learned
+        self._patient = patient
         self._link = Link(self._heard, self._lost)
         self._gone = asyncio.Event()
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._complained = ""
+        self._warned = False
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._keep())
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
         if self.here:
@@ -86,7 +102,9 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether to wait for it is worth it."""
-        return self.here and not (self.stale and len(self._link.waiting) >= MOST_DELAYED)
+        if not self.stale:
+            return self.here
+        return self.here and (self._patient or len(self._link.waiting) < MOST_DELAYED)
 
     @property
     def steady(self) -> bool:
@@ -108,7 +126,7 @@ class Node:
 
     def failed(self, failure: Failure) -> None:
         """Somebody was told so instead of an answer."""
-        if failure.kind is Kind.LATE:
+        if failure.kind in (Kind.LATE, Kind.AGAIN):
             return
         if failure.kind is Kind.DEFECT:
             self.failures += 1
@@ -140,7 +158,7 @@ class Node:
         for index, pending in enumerate(list(self._link.waiting)):
             if self._ticks - pending.tick >= 2 and pending.sent_at <= latest:
                 self.failures += pending.expire(_LATE)
-            elif index >= MOST_DELAYED:
+            elif index >= MOST_DELAYED and not self._patient:
                 pending.expire(_DISTRUSTED)
 
     def _heard(self) -> None:
@@ -203,22 +221,24 @@ class Node:
     async def _greet(self, link: Link) -> None:
         commands = [*self._endpoint.greeting(), *(script.load() for script in self._scripts.all)]
         calls = [_send(link, command) for command in commands]
-        cluster = _send(link, pack(("CLUSTER", "SLOTS")))
+        own_id, slots = _send(link, pack(("CLUSTER", "MYID"))), _send(link, pack(("CLUSTER", "SLOTS")))
         memory = _send(link, pack(("INFO", "memory")))
         for call in calls:
             await call
             if isinstance(call.reply, Failure):
                 raise NotCounting(call.reply)
-        await cluster
-        self.slots = [] if isinstance(cluster.reply, Failure) else cluster.reply
         await memory
         if not isinstance(memory.reply, Failure):
             self._check_memory(memory.reply)
+        self.clustered = not isinstance(slots.reply, Failure)
+        if self.clustered:
+            self._learned(self, slots.reply, own_id.reply)
 
     def _check_memory(self, info: bytes) -> None:
         fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         policy = fields.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and fields.get("maxmemory", "0") != "0":
+        warned, self._warned = self._warned, True
+        if policy != "noeviction" and fields.get("maxmemory", "0") != "0" and not warned:
             text = "maxmemory-policy %s of %s:%d may drop limits; noeviction keeps them"
             log.warning(text, policy, *self.address)
 

@@ -63,15 +63,26 @@ class Link(asyncio.Protocol):
         self._lost = lost
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
         self._ended = False
 
     def send(self, command: bytes, pending: Pending) -> None:
-        """Write one command."""
+        """Write one command; at once where none is on its way, else with others of this turn of the loop."""
         if self._transport is None or self._ended:
             pending.answer(Failure(Kind.AWAY, "the connection was closed"))
             return
+        if not self.waiting:
+            self._transport.write(command)
+        else:
+            if not self._unsent:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._unsent.append(command)
         self.waiting.append(pending)
-        self._transport.write(command)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._transport is not None and not self._ended:
+            self._transport.write(b"".join(unsent))
 
     def end(self, reason: str) -> None:
         """Cut the connection: whoever waits hears of it at once."""

@@ -6,35 +6,28 @@ decides; what then was used is told to Redis when it is back.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from secrets import token_hex
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from policies.limits.ask import Ask, Verdict
-from router.api.errors import Overloaded
 from router.config.process import RedisConfig
+from router.control.limits.away import Away
+from router.control.limits.cluster import Address, Cluster
 from router.control.limits.failures import Failure, Kind
 from router.control.limits.journal import Journal, cancellation, forced, settlement
 from router.control.limits.leases import RENEW_S, Leases
 from router.control.limits.local import monotonic_us
 from router.control.limits.members import Members
 from router.control.limits.node import Node
+from router.control.limits.parts import Part, combine, parts_of
 from router.control.limits.redis_link import Call, Endpoint
-from router.control.limits.reservations import (
-    CountedReservation,
-    FreeReservation,
-    SharedReservation,
-    adopted,
-    free,
-)
-from router.control.limits.scripts import Scripts
-from router.control.limits.share import Recent, Share
+from router.control.limits.reservations import CountedReservation, FreeReservation, PartedReservation, free
+from router.control.limits.scripts import Mode, Scripts, pack
+from router.control.limits.share import Recent
 from router.control.limits.store import Reservation, StoreState
 
 ARRIVE_S = 1.0
 LAST_WORDS_S = 1.0
-RETRY_S = 1.0
-BUDGETS_PER_CALL = 50
 
 
 class RedisStore:
@@ -46,18 +39,19 @@ class RedisStore:
         """`total_s`: how long a request can last. `processes`: how many there are until Redis says it.
 
         `sequenced`: every decision gets the number at which Redis made it, for those who check them.
+        Raises `ValueError` for a URL that is none.
         """
-        self._on_failure = config.on_failure
+        self._url = config.url
+        self._timeout_s = config.timeout_ms / 1000
+        self._processes = processes
+        self._patient = config.on_failure == "deny"
         self._scripts = Scripts(total_s, sequenced=sequenced)
         self._leases = Leases()
         self._recent = Recent()
-        self._shares: dict[str, Share] = {}
-        self._journal = Journal(self._scripts, self._node_of, self._moved)
-        self._journal.before_writing = self._end_shares
-        self._members = Members(self._scripts, config.url.masked(), processes)
-        self._shown = config.url.masked()
-        self._timeout_s = config.timeout_ms / 1000
-        self._node = Node(Endpoint(config.url), self._scripts, self._timeout_s, self._members, self._returned)
+        self._away = Away(config.on_failure, self._leases, self._recent, self._settle)
+        self._journal = Journal(self._scripts, self._node_of, self._moved, self._end_shares)
+        self._node = self._new_node(None)
+        self._cluster: Cluster | None = None
         self._resets = 0
         self._renewing: asyncio.Task[None] | None = None
 
@@ -68,61 +62,69 @@ class RedisStore:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ARRIVE_S):
                 await self._node.arrived.wait()
+                for node in self._nodes:
+                    await node.arrived.wait()
 
     async def close(self) -> None:
         self._journal.write()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                while self._node.here and len(self._journal):  # noqa: ASYNC110
+                while len(self._journal) and any(node.here for node in self._nodes):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         self._journal.stop()
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
+        if self._cluster is not None:
+            await self._cluster.close()
         await self._node.close()
 
-    async def admit(self, ask: Ask) -> Reservation:
-        if not (ask.budgets or ask.slots):
-            return FreeReservation(ask)
-        return await self._admit(self._node, "", ask)
+    def admit(self, ask: Ask) -> Coroutine[Any, Any, Reservation]:
+        if self._cluster is None:
+            return self._admit(self._node, "", ask)
+        return self._admit_parts(ask)
 
     async def look(self, ask: Ask) -> Verdict:
-        if not (ask.budgets or ask.slots):
-            return free(ask)
-        node = self._node
-        reply: Any = None
-        if node.ready:
-            reply = await self._call(node, ask, "look")
-        if isinstance(reply, list):
-            return _verdict(ask, reply)
-        return self._look_without(node, "", ask)
+        if self._cluster is None:
+            return await self._look(self._node, "", ask)
+        parts = parts_of(ask)
+        return combine(ask, parts, [await self._look_at(part) for part in parts])
 
     @property
     def state(self) -> StoreState:
+        nodes = self._nodes
+        healthy = all(node.here for node in nodes)
+        shown = self._url.masked()
         return StoreState(
-            place=self._place(),
-            healthy=self._node.here,
-            shares=self._members.shares,
+            place=shown if healthy else f"{self._away.place}, as {shown} is away",
+            healthy=healthy,
+            shares=max(node.members.shares for node in nodes),
             unsettled=len(self._journal),
             unknown=self._journal.unknown,
-            resets=self._members.resets,
-            lost=self._node.lost,
+            resets=sum(node.members.resets for node in nodes),
+            lost=sum(node.lost for node in nodes),
             dropped=self._journal.dropped,
         )
 
-    # ---- in Redis ----
+    # ---- one node ----
 
     async def _admit(self, node: Node, home: str, ask: Ask) -> Reservation:
         """`home`: whose share counts while `node` is away."""
+        if not (ask.budgets or ask.slots):
+            return FreeReservation(ask)
         if not node.ready:
             return self._admit_without(node, home, ask)
         try:
-            reply = await self._call(node, ask, "admit")
+            call = node.call(self._scripts.admission(ask, "admit"))
+            await call
+            reply = call.reply
+            if isinstance(reply, Failure):
+                reply = await self._call_again(node, ask, "admit", reply)
         except asyncio.CancelledError:
-            self._journal.put(cancellation(ask))
+            self._put_back(ask)
             raise
         if isinstance(reply, Failure):
-            self._journal.put(cancellation(ask))
+            self._put_back(ask)
             return self._admit_without(node, home, ask)
         node.failures = 0
         if len(reply) == 1:
@@ -134,19 +136,87 @@ class RedisStore:
             self._leases.add(ask)
         return CountedReservation(ask, verdict, (reply[2], reply[3]), self._settle)
 
-    async def _call(self, node: Node, ask: Ask, mode: Any) -> Any:
-        call = node.call(self._scripts.admission(ask, mode))
-        await call
-        if isinstance(call.reply, Failure) and call.reply.kind is Kind.UNKNOWN_SCRIPT:
-            call = node.call(self._scripts.admission(ask, mode, whole=True))
+    async def _look(self, node: Node, home: str, ask: Ask) -> Verdict:
+        if not (ask.budgets or ask.slots):
+            return free(ask)
+        if node.ready:
+            call = node.call(self._scripts.admission(ask, "look"))
             await call
+            reply = call.reply
+            if isinstance(reply, Failure):
+                reply = await self._call_again(node, ask, "look", reply)
+            if not isinstance(reply, Failure):
+                return _verdict(ask, reply)
+        return self._away.look(node, home, ask)
+
+    async def _call_again(self, node: Node, ask: Ask, mode: Mode, failure: Failure) -> Any:
+        """After a failure that may be none at another place, or with the script's text."""
+        place: Node | None = node if failure.kind is Kind.UNKNOWN_SCRIPT else None
+        if self._cluster is not None and failure.kind in (Kind.MOVED, Kind.ASK):
+            place = self._cluster.node_at(failure, node)
+        elif place is None:
+            node.failed(failure)
+        if place is None or not place.ready:
+            return failure
+        if failure.kind is Kind.ASK:
+            place.post(pack(("ASKING",)), Call())
+        call = place.call(self._scripts.admission(ask, mode, whole=True))
+        await call
         if isinstance(call.reply, Failure):
-            node.failed(call.reply)
+            place.failed(call.reply)
         return call.reply
+
+    def _admit_without(self, node: Node, home: str, ask: Ask) -> Reservation:
+        self._journal.write_soon()
+        return self._away.admit(node, home, ask)
+
+    # ---- several nodes ----
+
+    async def _admit_parts(self, ask: Ask) -> Reservation:
+        """One after the other: what the first have given is put back where a later one refuses."""
+        parts = parts_of(ask)
+        reservations: list[Reservation] = []
+        verdicts: list[Verdict] = []
+        try:
+            for part in parts:
+                reservation = await self._admit(self._node_of(part.tag), part.tag, part.ask)
+                verdicts.append(reservation.verdict)
+                if not reservation.verdict.admitted:
+                    break
+                reservations.append(reservation)
+        finally:
+            # Also where nothing may pass uncounted, and when the one who asked has left.
+            if len(reservations) < len(parts):
+                for part, reservation in zip(parts, reservations, strict=False):
+                    reservation.settle(part.nothing_used)
+        verdicts += [await self._look_at(part) for part in parts[len(verdicts) :]]
+        return PartedReservation(combine(ask, parts, verdicts), parts, reservations)
+
+    def _look_at(self, part: Part) -> Coroutine[Any, Any, Verdict]:
+        return self._look(self._node_of(part.tag), part.tag, part.ask)
+
+    # ---- what nobody waits for ----
 
     def _settle(self, ask: Ask, shifts_us: Sequence[int]) -> None:
         self._leases.remove(ask)
-        self._journal.put(settlement(ask, shifts_us))
+        if self._cluster is None:
+            self._journal.put(settlement(ask, shifts_us))
+            return
+        for part in parts_of(ask):
+            self._journal.put(settlement(part.ask, part.shifts(shifts_us)))
+
+    def _put_back(self, ask: Ask) -> None:
+        """Nobody knows whether it was taken. An ask to one node, so it is one part."""
+        self._journal.put(cancellation(ask))
+
+    def _end_shares(self) -> None:
+        """Tell Redis of what was used without it, where it is back."""
+        for ask in self._away.end(lambda home: self._node_of(home).steady):
+            parts = [ask] if self._cluster is None else [part.ask for part in parts_of(ask)]
+            for part in parts:
+                self._journal.put(forced(part))
+        if len(self._away) and any(node.here for node in self._nodes):
+            self._journal.write_soon()
 
     async def _keep_renewing(self) -> None:
         while True:
@@ -159,83 +229,48 @@ class RedisStore:
             if node.here:
                 node.post(command, Call())
 
-    # ---- without Redis ----
+    # ---- the servers ----
 
-    def _admit_without(self, node: Node, home: str, ask: Ask) -> Reservation:
-        if self._on_failure == "deny":
-            raise _uncounted()
-        if self._on_failure == "allow":
-            return FreeReservation(ask)
-        share = self._shares.get(home)
-        if share is None:
-            share = self._shares[home] = self._new_share(node)
-        self._journal.write_soon()
-        return SharedReservation(ask, share.admit(ask, monotonic_us()), share, self._settle, monotonic_us)
+    @property
+    def _nodes(self) -> Sequence[Node]:
+        return [self._node] if self._cluster is None else self._cluster.nodes
 
-    def _look_without(self, node: Node, home: str, ask: Ask) -> Verdict:
-        if self._on_failure == "deny":
-            raise _uncounted()
-        if self._on_failure == "allow":
-            return free(ask)
-        share = self._shares.get(home) or self._new_share(node)
-        return share.look(ask, monotonic_us())
+    def _node_of(self, tag: str) -> Node:
+        return self._node if self._cluster is None else self._cluster.node_of(tag)
 
-    def _new_share(self, node: Node) -> Share:
-        return Share(node.members.shares, self._recent.tats_us(monotonic_us()), self._leases.held)
+    def _new_node(self, address: Address | None) -> Node:
+        return Node(
+            Endpoint(self._url, address),
+            self._scripts,
+            self._timeout_s,
+            Members(self._scripts, self._url.masked(), self._processes),
+            returned=self._returned,
+            learned=self._learned,
+            patient=self._patient,
+        )
 
-    def _end_shares(self) -> None:
-        """Tell Redis of what was used without it, where it is back."""
-        for home, share in list(self._shares.items()):
-            node = self._node_of(home)
-            if node.steady:
-                del self._shares[home]
-                self._tell(share)
-            elif node.here:
-                self._journal.write_soon()
+    def _learned(self, node: Node, slots: Sequence[Any], own_id: bytes) -> None:
+        if self._cluster is None:
+            self._cluster = Cluster(self._node, self._new_node)
+            self._cluster.start()
+        self._cluster.learn(node, slots, own_id)
 
-    def _tell(self, share: Share) -> None:
-        now_us = monotonic_us()
-        self._recent.note(now_us, *share.backlogs(now_us))
-        used, still_open = share.end(now_us)
-        for start in range(0, len(used), BUDGETS_PER_CALL):
-            self._journal.put(forced(Ask(f"used-{token_hex(8)}", used[start : start + BUDGETS_PER_CALL])))
-        for ask in still_open:
-            known = adopted(ask)
-            self._leases.add(known)
-            free_of_charge = [budget._replace(cost_us=0) for budget in known.budgets]
-            self._journal.put(forced(Ask(known.id, free_of_charge, known.slots)))
+    def _moved(self, node: Node, failure: Failure) -> None:
+        if self._cluster is None:
+            node.failed(failure)
+        else:
+            self._cluster.look_again()
 
-    # ---- the server ----
-
-    def _node_of(self, _tag: str) -> Node:
-        return self._node
-
-    def _moved(self, failure: Failure) -> None:
-        self._node.failed(failure)
-
-    def _returned(self, node: Node) -> None:
+    def _returned(self, _: Node) -> None:
         """Before anybody asks: what Redis has missed."""
-        if node.members.resets != self._resets:
-            self._resets = node.members.resets
+        resets = sum(each.members.resets for each in self._nodes)
+        if resets != self._resets:
+            self._resets = resets
             self._recent.forget()
         self._journal.write()
         self._renew()
-
-    def _place(self) -> str:
-        if self._node.here:
-            return self._shown
-        words = {
-            "local_share": "this process, for its share",
-            "deny": "nowhere: nothing is let in",
-            "allow": "nowhere: everything is let in",
-        }
-        return f"{words[self._on_failure]}, as {self._shown} is away"
 
 
 def _verdict(ask: Ask, reply: list[int]) -> Verdict:
     slots = 4 + len(ask.budgets)
     return Verdict(reply[0], reply[4:slots], reply[slots:], reply[1])
-
-
-def _uncounted() -> Overloaded:
-    return Overloaded("limits cannot be counted at the moment", retry_after_s=RETRY_S)

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from policies.limits.ask import ADMITTED, Ask, Verdict
+from router.control.limits.parts import Part
 from router.control.limits.share import Share
+from router.control.limits.store import Reservation
 
 Settle = Callable[[Ask, Sequence[int]], None]
 
@@ -45,6 +47,21 @@ class SharedReservation:
             self._settle(adopted(self._ask), shifts_us)
         else:
             self._share.settle(self._ask, shifts_us, self._now_us())
+
+
+class PartedReservation:
+    """Made at several nodes; `reservations` are of its `parts`, or fewer where a later one has refused."""
+
+    __slots__ = ("_parts", "_reservations", "verdict")
+
+    def __init__(self, verdict: Verdict, parts: Sequence[Part], reservations: Sequence[Reservation]) -> None:
+        self.verdict = verdict
+        self._parts = parts
+        self._reservations = reservations
+
+    def settle(self, shifts_us: Sequence[int]) -> None:
+        for part, reservation in zip(self._parts, self._reservations, strict=True):
+            reservation.settle(part.shifts(shifts_us))
 
 
 class FreeReservation:

@@ -18,6 +18,8 @@ LEASE_US = 30_000_000
 """So long a slot outlives the process that held it."""
 REMEMBERED_MS = 60_000
 """So long a settled reservation is known as such: far longer than a command can be late."""
+LIFE_US = 6_000_000
+"""A process that was silent for so long, three beats, is gone."""
 MARGIN_S = 60.0
 """A reservation outlives the longest request by this."""
 
@@ -29,17 +31,18 @@ def pack(words: tuple[str | int | bytes, ...]) -> bytes:
 
 
 class Script:
-    """One of the `.lua` files next to this one."""
+    """One of the `.lua` files next to this one, below lines that set its constants."""
 
-    def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath(f"{name}.lua").read_bytes()
-        self._sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+    def __init__(self, name: str, **constants: int | bool) -> None:
+        words = "".join(f"local {key} = {str(value).lower()}\n" for key, value in constants.items())
+        self.text = words.encode() + files(__package__).joinpath(f"{name}.lua").read_bytes()
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     def call(self, keys: Sequence[str], args: Sequence[str | int], *, whole: bool = False) -> bytes:
         """The command. `whole`: with the text, for a server that does not know the script."""
         if whole:
             return pack(("EVAL", self.text, len(keys), *keys, *args))
-        return pack(("EVALSHA", self._sha, len(keys), *keys, *args))
+        return pack(("EVALSHA", self.sha, len(keys), *keys, *args))
 
     def load(self) -> bytes:
         return pack(("SCRIPT", "LOAD", self.text))
@@ -49,12 +52,11 @@ class Scripts:
     """All of them, and how an ask is said to `admit`."""
 
     def __init__(self, total_s: float, *, sequenced: bool = False) -> None:
-        self.admit = Script("admit")
-        self.settle = Script("settle")
-        self.renew = Script("renew")
-        self.beat = Script("beat")
-        self._life_ms = round((total_s + MARGIN_S) * 1000)
-        self._sequenced = sequenced
+        life_ms = round((total_s + MARGIN_S) * 1000)
+        self.admit = Script("admit", LIFE_MS=life_ms, LEASE_US=LEASE_US, SEQUENCED=sequenced)
+        self.settle = Script("settle", REMEMBERED_MS=REMEMBERED_MS)
+        self.renew = Script("renew", LEASE_US=LEASE_US)
+        self.beat = Script("beat", LIFE_US=LIFE_US)
 
     @property
     def all(self) -> Sequence[Script]:
@@ -62,19 +64,20 @@ class Scripts:
 
     def admission(self, ask: Ask, mode: Mode, *, whole: bool = False) -> bytes:
         """The command that asks. An ask without budgets and slots has no place to be asked at."""
-        tag = tag_of(ask)
         budgets, slots = ask.budgets, ask.slots
-        keys = [f"{tag}:i:{ask.id}"]
-        args: list[str | int] = [mode, ask.id, self._life_ms, LEASE_US, len(budgets), len(slots)]
+        keys = [reservation_key(ask)]
+        args: list[str | int] = [mode, len(budgets)]
         for key, cost_us, window_us in budgets:
             keys.append(key)
             args += (cost_us, window_us)
         for key, most in slots:
             keys.append(key)
             args.append(most)
-        if self._sequenced:
-            keys.append(f"{tag}:seq")
         return self.admit.call(keys, args, whole=whole)
+
+
+def reservation_key(ask: Ask) -> str:
+    return f"{tag_of(ask)}:i:{ask.id}"
 
 
 def tag_of(ask: Ask) -> str:

@@ -1,14 +1,13 @@
 -- What was reserved becomes what was used, once a reservation; and its leases end.
 --
 -- KEYS: of each reservation itself, the budgets that move, and its slots.
--- ARGV: how long in ms a settled id is remembered, and of each reservation its id, 1 where it is only given
--- back in case it was taken, how many budgets, how many slots, and the shift of each budget in us.
+-- ARGV: of each reservation 1 where it is only given back in case it was taken, else 0; how many budgets, how
+-- many slots, and the shift of each budget in us. REMEMBERED_MS, how long a settled id is known, stands before.
 -- Answers how many reservations were not known. A settled one leaves a mark: settled again it changes
 -- nothing, and an admission that arrives after its own settlement takes nothing.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local remembered = ARGV[1]
-local unknown, key, arg = 0, 1, 2
+local unknown, key, arg = 0, 1, 1
 
 local function move(bucket, shift)
   local full = now
@@ -27,23 +26,23 @@ local function move(bucket, shift)
 end
 
 while arg < #ARGV do
-  local id, gives_back = ARGV[arg], ARGV[arg + 1]
-  local budgets, slots = tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
+  local gives_back = ARGV[arg]
+  local budgets, slots = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
   local was = redis.call('GET', KEYS[key])
   if was ~= '' then
     if was then
       for i = 1, budgets do
-        move(KEYS[key + i], tonumber(ARGV[arg + 3 + i]))
+        move(KEYS[key + i], tonumber(ARGV[arg + 2 + i]))
       end
     elseif gives_back ~= '1' then
       unknown = unknown + 1
     end
-    redis.call('SET', KEYS[key], '', 'PX', remembered)
+    redis.call('SET', KEYS[key], '', 'PX', REMEMBERED_MS)
   end
   for i = 1, slots do
-    redis.call('ZREM', KEYS[key + budgets + i], id)
+    redis.call('ZREM', KEYS[key + budgets + i], string.match(KEYS[key], ':i:(.+)$'))
   end
   key = key + 1 + budgets + slots
-  arg = arg + 4 + budgets
+  arg = arg + 3 + budgets
 end
 return unknown

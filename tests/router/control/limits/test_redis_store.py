@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
 from policies.limits.ask import Ask, Budget, Slots
+from policies.limits.book import Book
+from router.control.limits.reservations import CountedReservation
 from tests.support.limit_stores import SECOND, ask, contents, key, looking_into, slot_ask, store
 from tests.support.loops import run_strictly
 from tests.support.redis_server import RedisServer, redis_server
@@ -161,6 +164,118 @@ def test_every_key_ends(server: RedisServer) -> None:
             assert min(lives.values()) > 0
             assert lives[key("l::r")] <= 3000 + 10
             held.settle([0])
+
+    run_strictly(run(), uv=True)
+
+
+def test_a_crowd_gets_exactly_what_is_there(server: RedisServer) -> None:
+    async def run() -> None:
+        async with store(server.url) as one, store(server.url) as two:
+            asks = [each.admit(ask(10 * SECOND, 100 * SECOND)) for each in (one, two) * 50]
+            held = await asyncio.gather(*asks)
+            assert sum(each.verdict.admitted for each in held) == 10
+            slots = await asyncio.gather(*(each.admit(slot_ask(7)) for each in (one, two) * 50))
+            assert sum(each.verdict.admitted for each in slots) == 7
+
+    run_strictly(run(), uv=True)
+
+
+def test_everybody_sees_what_others_took(server: RedisServer) -> None:
+    """No one decides, or looks, by what it has counted itself."""
+
+    async def run() -> None:
+        async with store(server.url) as one, store(server.url) as two:
+            reservation = await one.admit(ask(10 * SECOND))
+            assert (await two.look(ask())).refused == 0
+            reservation.settle([-10 * SECOND])
+            await until(lambda: one.state.unsettled == 0)
+            assert (await two.look(ask())).admitted
+
+    run_strictly(run(), uv=True)
+
+
+def test_debt_outlives_the_window(server: RedisServer) -> None:
+    """A bucket is kept until it is full again, however it was moved."""
+
+    async def run() -> None:
+        async with store(server.url) as limits:
+            reservation = await limits.admit(ask(SECOND))
+            reservation.settle([60 * SECOND])
+            await until(lambda: limits.state.unsettled == 0)
+            with looking_into(server.url) as client:
+                assert client.pttl(key("l::r")) > 60_000
+            refused = await limits.admit(ask(SECOND))
+            assert 50 * SECOND < refused.verdict.wait_us <= 52 * SECOND
+
+    run_strictly(run(), uv=True)
+
+
+def test_a_changed_limit_keeps_what_was_used(server: RedisServer) -> None:
+    """L24: another window or price for the same key is no new bucket."""
+
+    async def run() -> None:
+        async with store(server.url) as limits:
+            await limits.admit(ask(8 * SECOND, 10 * SECOND))
+            assert 5 * SECOND < (await limits.admit(ask(SECOND, 3 * SECOND))).verdict.wait_us <= 6 * SECOND
+            assert (await limits.admit(ask(SECOND, 20 * SECOND))).verdict.admitted
+
+    run_strictly(run(), uv=True)
+
+
+def test_hierarchies_are_decided_as_in_memory(server: RedisServer) -> None:
+    """L11, L25: four levels with slots, random; what refuses leaves all as it was."""
+    random = Random(5)
+
+    async def run() -> None:
+        book = Book()
+        refusals = set()
+        async with store(server.url, sequenced=True) as limits:
+            for number in range(400):
+                budgets = [
+                    Budget(
+                        key(f"level{level}:{random.randrange(1 + level)}:r"),
+                        random.randrange(1, SECOND),
+                        9 * SECOND,
+                    )
+                    for level in range(4)
+                ]
+                slots = [
+                    Slots(key(f"level{level}:{random.randrange(2)}:c"), 40 + level) for level in range(2)
+                ]
+                asked = Ask(f"h{number}", budgets, slots)
+                before = contents(server.url) if number % 8 == 0 else {}
+                got = await limits.admit(asked)
+                assert isinstance(got, CountedReservation)
+                assert got.verdict == book.admit(asked, got.stamp[0])
+                refusals.add(got.verdict.refused)
+                if not got.verdict.admitted and before:
+                    assert contents(server.url) == before
+        assert len(refusals) > 2
+
+    run_strictly(run(), uv=True)
+
+
+def test_leases_are_renewed_and_only_while_open(server: RedisServer) -> None:
+    """L20."""
+
+    async def run() -> None:
+        async with store(server.url) as limits:
+            held = [await limits.admit(slot_ask(1000, name=f"l{number % 2}::c")) for number in range(600)]
+            with looking_into(server.url) as client:
+                for name in (key("l0::c"), key("l1::c")):
+                    client.zadd(name, dict.fromkeys(client.zrange(name, 0, -1), 1000000.0))
+                    client.zadd(name, {"of a dead process": 1e6})
+                held[0].settle([])
+                limits._renew()
+                await until(lambda: limits.state.unsettled == 0)
+                seconds, us = client.time()
+                for name, count in ((key("l0::c"), 299), (key("l1::c"), 300)):
+                    await until(lambda name=name: client.zscore(name, "of a dead process") is None)
+                    scores = [score for _, score in client.zrange(name, 0, -1, withscores=True)]
+                    assert len(scores) == count
+                    assert min(scores) > seconds * 1e6 + us + 20 * SECOND
+            for each in held[1:]:
+                each.settle([])
 
     run_strictly(run(), uv=True)
 
