@@ -5,6 +5,7 @@ import contextlib
 from random import Random
 from time import monotonic
 
+from policies.limits.fair_queue import QueueBounds
 from policies.routing.events import Event, Forgotten
 from router.admin.app import create_admin_app
 from router.api.errors import RouterDraining
@@ -25,6 +26,7 @@ from router.flow.call import Limits
 from router.flow.dispatch import Dispatcher, Upstreams
 from router.flow.inference import Inference
 from router.flow.one_token import OneTokenAsker
+from router.flow.queue import QueueLimits, Queues
 from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
 from router.observe.access_log import AccessLog, open_target
@@ -71,8 +73,14 @@ class Router:
         self.access_log = _access_log(config)
         self.warm_joins = self._warm_joins()
         answered = None if self.warm_joins is None else self.warm_joins.answered
+        self.queues = _queues(config)
         dispatcher = Dispatcher(
-            limits, self.watch, self.upstreams, failed=self._look_again, answered=answered
+            limits,
+            self.watch,
+            self.upstreams,
+            failed=self._look_again,
+            answered=answered,
+            queues=self.queues,
         )
         rules = RequestRules(max_depth=config.server.max_json_depth)
         self.inference = Inference(
@@ -116,7 +124,10 @@ class Router:
 
     def end_open_requests(self) -> None:
         """The drain is over: every stream that is still open gets a retryable error and ends."""
-        self.watch.fail_all(RouterDraining("the router is shutting down; send the request again"))
+        error = RouterDraining("the router is shutting down; send the request again")
+        if self.queues is not None:
+            self.queues.refuse_all(error)
+        self.watch.fail_all(error)
 
     async def close(self) -> None:
         if self._housekeeping is not None:
@@ -129,6 +140,8 @@ class Router:
         if self.warm_joins is not None:
             await self.warm_joins.close()
         self.front_end.close()
+        if self.queues is not None:
+            self.queues.refuse_all(RouterDraining("the router is shutting down; send the request again"))
         self.watch.close()
         if self.sharing is not None:
             await self.sharing.close()
@@ -171,6 +184,7 @@ class Router:
         if change.up:
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+        change.replica.offer_room()
 
     def _warm_joins(self) -> WarmJoins | None:
         """None where nobody asks for it; of several workers the first does it for all."""
@@ -192,6 +206,9 @@ class Router:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self.upstreams.expire()
+            now = monotonic()
+            for replica in self.fleet.replicas:
+                replica.look(now)
 
 
 class AsgiApp:
@@ -231,6 +248,15 @@ def _upstreams(config: Config) -> Upstreams:
         max_head_bytes=config.upstream.max_response_head_bytes,
         max_connections=config.upstream.max_connections_per_replica,
     )
+
+
+def _queues(config: Config) -> Queues | None:
+    queue = config.queue
+    if not queue.max_requests:
+        return None
+    # Without keys all are one tenant: nobody is there to be kept from the rest.
+    share = queue.tenant_share if config.keys else 1.0
+    return Queues(QueueLimits(QueueBounds(queue.max_requests, queue.max_bytes, share), queue.max_wait_s))
 
 
 def _access_log(config: Config) -> AccessLog | None:

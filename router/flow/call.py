@@ -57,6 +57,7 @@ class Call:
         "gaps",
         "head_at",
         "id",
+        "queue_wait_s",
         "replica",
         "request",
         "route",
@@ -83,6 +84,8 @@ class Call:
         """Attempts begun, the present one included."""
         self.waited_s = 0.0
         """Time spent waiting for replicas before the answer began: not the router's own."""
+        self.queue_wait_s = 0.0
+        """Time of that in the router's own queue."""
         self.head_at: float | None = None
         self.first_token_at: float | None = None
         self.status = 0

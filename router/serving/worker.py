@@ -63,7 +63,7 @@ class Deputy:
             case Loads(loads):
                 for place, at, load in loads:
                     if place in self._replicas:
-                        self._replicas[place].load, self._replicas[place].load_at = load, at
+                        self._replicas[place].read(load, at)
             case Draining(places):
                 for place, replica in self._replicas.items():
                     replica.draining = place in places
