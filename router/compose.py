@@ -34,6 +34,7 @@ from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
+from router.observe.queues import QueueGauge
 from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp, Receive, Scope, Send
@@ -100,6 +101,7 @@ class Router:
             ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
             KvEventMetrics(self.current_fleet, self.kv_events.figures),
             WarmJoinCounts(self.current_fleet),
+            QueueGauge(self.current_fleet),
         ]
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 

@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 Priority = Literal["high", "normal", "low"]
 
-QUANTUM: Final = 1024
-"""Tokens a tenant may use in one turn, and save up: a small one keeps turns short, a visit costs 0.3 us."""
+QUANTUM: Final = 256
+"""Tokens that a tenant may use in a turn: short ones mix well, and one without effect costs some 0.5 us."""
 _LEAST_SWEPT: Final = 16
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from random import Random
 
+from policies.limits.saturation import pool_saturation
 from policies.resilience.retry import RetryBudget
 from policies.routing.by_beginning import ByBeginning
 from policies.routing.events import Dispatched, Forgotten
@@ -103,6 +104,11 @@ class Pool:
             return True
         self._check_serves(request)
         return False
+
+    @property
+    def saturation(self) -> float:
+        """That of its freest replica; from 1 on requests wait, infinite without any that is up."""
+        return pool_saturation(replica.saturation for replica in self.replicas if replica.serves)
 
     def size(self, request: InferenceRequest, facts: Facts) -> Size:
         """What the request is estimated to cost."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from math import inf
 
-from policies.limits.saturation import Bounds, RoomModel
+from policies.limits.saturation import Bounds, RoomModel, saturation
 from router.engines.engine import Engine, ReplicaLoad
 from router.fleet.identity import Identity
 from router.fleet.own_measurements import OwnMeter
@@ -99,9 +99,19 @@ class Replica:
         """Without what others have there."""
         return self.in_flight - self.elsewhere
 
+    @property
+    def own_tokens(self) -> float:
+        """The same of `tokens`."""
+        return self.tokens - self._tokens_elsewhere
+
+    @property
+    def saturation(self) -> float:
+        """0 is idle, or of no known bound; from 1 on there is no room for one more."""
+        return saturation(self.in_flight, self.tokens, Bounds(self.limit, self.token_limit))
+
     def set_elsewhere(self, count: int) -> None:
         """Others have so many requests there now; each is taken to be as large as our own."""
-        own, own_tokens = self.in_flight - self.elsewhere, self.tokens - self._tokens_elsewhere
+        own, own_tokens = self.own_in_flight, self.own_tokens
         if own:
             self._tokens_each = own_tokens / own
         self._tokens_elsewhere = count * self._tokens_each
