@@ -1,14 +1,17 @@
 """More than a fleet can do: tenants that send whatever is answered, and what each of them got."""
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from time import monotonic
 
+from loadtest.engine.server import RunningEngine
 from policies.limits.fair_queue import QueueBounds
+from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
 from router.flow.queue import QueueLimits, Queues, Whose
 from router.observe.events import Finished
 from tests.support.raw_client import post, raw_client
@@ -54,9 +57,12 @@ class Overload:
     """A router over simulated engines; tenants are told apart by the beginning of their requests' ids."""
 
     running: RunningRouter
+    engines: Sequence[RunningEngine]
     events: list[Finished] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
     """How much later than it should this very process sent each request."""
+    contested: list[Finished] = field(default_factory=list)
+    """Served while more was asked for than could be."""
 
     async def play(self, coming: Sequence[Arrival]) -> None:
         """Send each when it is due, and wait for all answers."""
@@ -92,19 +98,23 @@ class Overload:
     def served(self) -> list[Finished]:
         return [event for event in self.events if event.outcome == "ok"]
 
-    def tokens_by_tenant(self) -> Counter[str]:
-        sums: Counter[str] = Counter()
-        for event in self.served:
-            assert event.usage is not None
-            sums[tenant_of(event)] += event.usage.prompt_tokens + event.usage.completion_tokens
-        return sums
+    @property
+    def pool(self) -> Pool:
+        (pool,) = self.running.router.fleet.pools.values()
+        return pool
 
-    def waits_by_tenant(self) -> dict[str, list[float]]:
-        """Seconds in the queue of those who were served."""
-        waits: dict[str, list[float]] = defaultdict(list)
-        for event in self.served:
-            waits[tenant_of(event)].append(event.queue_wait_s)
-        return waits
+    @property
+    def replica(self) -> Replica:
+        return self.pool.replicas[0]
+
+
+def tokens_by_tenant(served: Iterable[Finished]) -> Counter[str]:
+    """Prompt and answer, as the engines counted."""
+    sums: Counter[str] = Counter()
+    for event in served:
+        assert event.usage is not None
+        sums[tenant_of(event)] += event.usage.prompt_tokens + event.usage.completion_tokens
+    return sums
 
 
 def tenant_of(event: Finished) -> str:
@@ -116,10 +126,9 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def jain(amounts: Iterator[float] | Sequence[float]) -> float:
+def jain(amounts: Sequence[float]) -> float:
     """1 if all have the same, 1/n if one has all (Jain, Chiu, Hawe 1984)."""
-    each = list(amounts)
-    return sum(each) ** 2 / (len(each) * sum(one * one for one in each))
+    return sum(amounts) ** 2 / (len(amounts) * sum(one * one for one in amounts))
 
 
 @asynccontextmanager
@@ -138,7 +147,7 @@ async def overloaded(
     async with simulated_engines(*["vllm"] * replicas, **options) as engines:
         listed = [f"{replica_entry(engine)}{entry}" for engine in engines]
         async with running_router(config_text(*listed, policy=policy, more=text)) as running:
-            overload = Overload(running)
+            overload = Overload(running, engines)
             inference = running.router.inference
             dispatcher = inference._dispatcher
             inference._observer = overload.events.append
