@@ -19,7 +19,8 @@ _LEAST_USE: Final = 0.05
 """KV cache in use below which it is not compared with own counts: too little to tell."""
 _STEP: Final = 0.3
 _LEAST_TOKEN: Final = 0.02
-_MOST_TOKEN: Final = 4.0
+_MOST_TOKEN: Final = 2.0
+_LOOSENED: Final = 0.9
 
 
 class EngineLoad(LoadView, Protocol):
@@ -69,7 +70,8 @@ class RoomModel:
     the limit binds and less waits than may, it is raised; when it no longer binds it is forgotten.
 
     Tokens: what the KV cache holds. How much of it an own token takes is learned: prompts share
-    prefixes, estimates err.
+    prefixes, estimates err. While this bound binds and less waits than may, it is raised, too: some
+    engines count as used what they only keep for later.
     """
 
     __slots__ = ("_at", "_options", "_slack", "_stood", "bounds", "limit", "token_size")
@@ -91,7 +93,7 @@ class RoomModel:
         self._at = now
         may_wait = self._may_wait(load.running_requests or 0.0)
         self._learn_limit(load, in_flight, may_wait)
-        self._learn_token(load, tokens)
+        self._learn_token(load, tokens, may_wait)
         slots = load.max_running_requests
         if slots:
             slots += self._slack * self._may_wait(slots)
@@ -128,11 +130,14 @@ class RoomModel:
         elif excess < 0:
             self.limit -= excess
 
-    def _learn_token(self, load: EngineLoad, tokens: float) -> None:
+    def _learn_token(self, load: EngineLoad, tokens: float, may_wait: float) -> None:
         """What waits in the engine holds no memory yet."""
+        waiting = load.waiting_requests
+        if tokens >= self.bounds.tokens and waiting is not None and waiting < may_wait:
+            self.token_size = max(_LOOSENED * self.token_size, _LEAST_TOKEN)
         use, capacity, running = load.kv_usage_ratio, load.kv_capacity_tokens, load.running_requests
         if not (use and capacity and running) or use < _LEAST_USE or tokens <= 0:
             return
-        there = tokens * running / (running + (load.waiting_requests or 0.0))
+        there = tokens * running / (running + (waiting or 0.0))
         size = min(max(use * capacity / there, _LEAST_TOKEN), _MOST_TOKEN)
         self.token_size += _STEP * (size - self.token_size)

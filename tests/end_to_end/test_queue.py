@@ -179,7 +179,7 @@ def test_goodput_of_engines_whose_memory_is_the_limit() -> None:
         async with overloaded(more=SHORT_SCRAPES, **options) as it:  # type: ignore[arg-type]
             await warmed(it)
             began = time()
-            await it.keep({"peak": 60}, 8, CONTENT)
+            await it.keep({"peak": 28}, 8, CONTENT)
             peak = served_per_s(it.events, began, 8)
         bounds = QueueBounds(max_requests=200, tenant_share=1.0)
         async with overloaded(bounds=bounds, more=SHORT_SCRAPES, **options) as it:  # type: ignore[arg-type]

@@ -90,6 +90,17 @@ def test_those_that_wait_there_hold_no_memory() -> None:
     assert bounds.tokens == pytest.approx(1_100)
 
 
+def test_a_bound_that_leaves_the_engine_without_a_queue_is_raised() -> None:
+    """An engine that counts all that it ever cached as used is always full, and yet nobody waits in it."""
+    model = room()
+    tokens = 100.0
+    for step in range(60):
+        load = Load(running_requests=10, waiting_requests=0, kv_usage_ratio=1.0, kv_capacity_tokens=1_000)
+        bounds = model.read(load, 10, tokens, NOW + step)
+        tokens = min(bounds.tokens, 5_000.0)
+    assert bounds.tokens >= 5_000
+
+
 def test_a_standing_queue_shows_the_limit() -> None:
     """A queue seen once may be a burst; one that stands is too much, by all that is over what may wait."""
     model = room()
