@@ -23,22 +23,21 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
-from router.flow.call import Limits
-from router.flow.dispatch import Dispatcher, Upstreams
+from router.flow.dispatch import Dispatcher
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
-from router.observe.access_log import AccessLog, open_target
 from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
+from router.observe.queues import QueueGauge
 from router.observe.warm_joins import WarmJoinCounts
+from router.settings import access_log_of, budget_of, limits_of, queues_of, upstreams_of
 from router.serving.app import PublicPages, public_app
-from router.serving.asgi import InferenceApp, Receive, Scope, Send
+from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
-from router.serving.head import Budget
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
@@ -64,17 +63,23 @@ class Router:
             self.hearing = Hearing(self.current_fleet, self.sharing)
             self.sharing.on_event(self._heard)
         self.watch = Watch()
-        limits = _limits(config)
-        self.upstreams = _upstreams(config)
+        limits = limits_of(config)
+        self.upstreams = upstreams_of(config)
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.metrics = self._metrics()
-        self.access_log = _access_log(config)
+        self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
         answered = None if self.warm_joins is None else self.warm_joins.answered
+        self.queues = queues_of(config)
         dispatcher = Dispatcher(
-            limits, self.watch, self.upstreams, failed=self._look_again, answered=answered
+            limits,
+            self.watch,
+            self.upstreams,
+            failed=self._look_again,
+            answered=answered,
+            queues=self.queues,
         )
         rules = RequestRules(max_depth=config.server.max_json_depth)
         keys = KeyRing(config.keys, time)
@@ -88,7 +93,7 @@ class Router:
             hashes_all=config.server.log_prefixes,
             access=Access(keys, None if self.limits is None else self.limits.gate),
         )
-        budget = _budget(config)
+        budget = budget_of(config)
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, keys)
         self.public_app = public_app(pages, InferenceApp(self.inference, budget))
@@ -109,6 +114,7 @@ class Router:
             ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
             KvEventMetrics(self.current_fleet, self.kv_events.figures),
             WarmJoinCounts(self.current_fleet),
+            QueueGauge(self.current_fleet),
         ]
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
@@ -135,7 +141,10 @@ class Router:
 
     def end_open_requests(self) -> None:
         """The drain is over: every stream that is still open gets a retryable error and ends."""
-        self.watch.fail_all(RouterDraining("the router is shutting down; send the request again"))
+        error = RouterDraining("the router is shutting down; send the request again")
+        if self.queues is not None:
+            self.queues.refuse_all(error)
+        self.watch.fail_all(error)
 
     async def close(self) -> None:
         if self._housekeeping is not None:
@@ -148,6 +157,8 @@ class Router:
         if self.warm_joins is not None:
             await self.warm_joins.close()
         self.front_end.close()
+        if self.queues is not None:
+            self.queues.refuse_all(RouterDraining("the router is shutting down; send the request again"))
         self.watch.close()
         if self.sharing is not None:
             await self.sharing.close()
@@ -192,6 +203,7 @@ class Router:
         if change.up:
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+        change.replica.offer_room()
 
     def _warm_joins(self) -> WarmJoins | None:
         """None where nobody asks for it; of several workers the first does it for all."""
@@ -213,72 +225,6 @@ class Router:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self.upstreams.expire()
-
-
-class AsgiApp:
-    """The public surface for any ASGI server: its router starts and ends with the lifespan."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._router: Router | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif self._router is not None:
-            await self._router.public_app(scope, receive, send)
-        else:
-            raise RuntimeError("this app needs a server that speaks the ASGI lifespan protocol")
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            router = Router(self._config)
-            await router.start()
-        except OSError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        self._router = router
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await router.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-
-def _upstreams(config: Config) -> Upstreams:
-    return Upstreams(
-        idle_s=config.upstream.idle_s,
-        connect_s=config.timeouts.connect_s,
-        max_head_bytes=config.upstream.max_response_head_bytes,
-        max_connections=config.upstream.max_connections_per_replica,
-    )
-
-
-def _access_log(config: Config) -> AccessLog | None:
-    target = open_target(config.server.access_log)
-    return None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
-
-
-def _limits(config: Config) -> Limits:
-    timeouts = config.timeouts
-    return Limits(
-        connect_s=timeouts.connect_s,
-        first_token_s=timeouts.first_token_s,
-        between_tokens_s=timeouts.between_tokens_s,
-        total_s=timeouts.total_s,
-        max_attempts=config.retries.max_attempts,
-        max_answer_bytes=config.upstream.max_answer_bytes,
-    )
-
-
-def _budget(config: Config) -> Budget:
-    server = config.server
-    return Budget(
-        max_head_bytes=server.max_header_bytes,
-        max_headers=server.max_headers,
-        max_body_bytes=server.max_body_bytes,
-        head_timeout_s=server.head_timeout_s,
-        body_timeout_s=server.body_timeout_s,
-        keep_alive_s=server.keep_alive_s,
-        write_stall_s=server.write_stall_s,
-    )
+            now = monotonic()
+            for replica in self.fleet.replicas:
+                replica.look(now)

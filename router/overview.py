@@ -37,6 +37,7 @@ from router.fleet.stations import watched_in
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
+from router.observe.queues import QueueGauge
 from router.observe.series import Series
 from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
@@ -79,6 +80,7 @@ class Overview:
                 KvEventMetrics(self.current_fleet, self._kv_sums.figures),
                 WorkerGauges(lambda: self._desk.reports),
                 WarmJoinCounts(self.current_fleet),
+                QueueGauge(self.current_fleet),
             ],
             dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
         )
@@ -167,10 +169,20 @@ class Overview:
         for place, replica in self._replicas.items():
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
+        self._show_queues()
         if self._limits is not None:
             for report in self._desk.reports:
                 self._limits.seen(Subject(*fields) for fields in report.limited)
         self.metrics.replace(_sum_of(self._all_reports()))
+
+    def _show_queues(self) -> None:
+        """Each worker has a queue of its own; shown is the sum."""
+        queued = Counter[tuple[str, str]]()
+        for report in self._desk.reports:
+            for model, version, count in report.queued:
+                queued[model, version] += count
+        for place, pool in self._fleet.pools.items():
+            pool.queued = queued[place]
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
         """Up is what all workers find up: one that some do not use is not all right."""
@@ -180,6 +192,7 @@ class Overview:
         known = 0 if self._sharing is None else self._sharing.count_elsewhere(place_of(replica))
         replica.elsewhere = max(0, known - own)
         replica.in_flight = own + replica.elsewhere
+        replica.tokens = sum(report.tokens for report in now)
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
         replica.warm_joins = _added(report.warm_joins for report in ever)

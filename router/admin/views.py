@@ -5,6 +5,7 @@ Fields may be added; none changes its meaning.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from router.admin.limits import LimitsView
 from router.fleet.detection import Seen
 from router.fleet.figures import Figure, Figures
 from router.fleet.kv_figures import KvFigures
+from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 
@@ -63,6 +65,8 @@ class SeenView(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     """One replica of one version. `ready`: it may get requests; not down, not draining, not full.
 
+    `saturation` is predicted; 0 where nothing bounds it, and from 1 on it has no room for one more.
+
     `seen` is null until it has answered, `kv_events` where none are listened to: they are summed up over the
     processes that do. `warnings` are sentences on what is not as it is configured.
     """
@@ -78,6 +82,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     weight: float
     in_flight: int
     waiting_for_first_token: int
+    saturation: float = 0.0
     max_in_flight: int | None = None
     metrics_age_s: float | None = None
     figures: FiguresView = FiguresView()
@@ -87,13 +92,19 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a model. `names` are the public names that lead to it; `replicas` are ids."""
+    """One version of a model. `names` are the public names that lead to it; `replicas` are ids.
+
+    `queued` requests wait in the router, because all of its replicas are saturated. `saturation` is that of
+    the freest one; null without any that is up.
+    """
 
     version: str
     names: list[str]
     replicas: list[str]
     replicas_ready: int
     in_flight: int
+    queued: int = 0
+    saturation: float | None = 0.0
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,10 +155,10 @@ def replica_views(
 
 def model_views(fleet: Fleet) -> list[ModelView]:
     """Models and versions in the order of the configuration."""
-    versions: dict[str, dict[str, list[Replica]]] = {}
+    versions: dict[str, dict[str, Pool]] = {}
     names: dict[tuple[str, str], list[str]] = {}
     for name, route in fleet.routes.items():
-        versions.setdefault(route.model, {}).setdefault(route.version, list(route.pool.replicas))
+        versions.setdefault(route.model, {}).setdefault(route.version, route.pool)
         names.setdefault((route.model, route.version), []).append(name)
     return [
         ModelView(
@@ -161,14 +172,20 @@ def model_views(fleet: Fleet) -> list[ModelView]:
     ]
 
 
-def _version_view(version: str, names: list[str], replicas: Sequence[Replica]) -> VersionView:
+def _version_view(version: str, names: list[str], pool: Pool) -> VersionView:
     return VersionView(
         version=version,
         names=names,
-        replicas=[replica.id for replica in replicas],
-        replicas_ready=sum(replica.ready for replica in replicas),
-        in_flight=sum(replica.own_in_flight for replica in replicas),
+        replicas=[replica.id for replica in pool.replicas],
+        replicas_ready=sum(replica.ready for replica in pool.replicas),
+        in_flight=sum(replica.own_in_flight for replica in pool.replicas),
+        queued=pool.queued,
+        saturation=_finite(pool.saturation),
     )
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 3) if value < inf else None
 
 
 def _replica_view(replica: Replica, reports: Reports, kv_events: KvReports | None, now: float) -> ReplicaView:
@@ -185,6 +202,7 @@ def _replica_view(replica: Replica, reports: Reports, kv_events: KvReports | Non
         weight=replica.weight,
         in_flight=replica.own_in_flight,
         waiting_for_first_token=replica.waiting,
+        saturation=round(replica.saturation, 3),
         max_in_flight=identity.max_in_flight,
         metrics_age_s=None if replica.load is None else max(0.0, now - replica.load_at),
         figures=figures_view(reports.figures(replica)),

@@ -190,6 +190,16 @@ class Overloaded(TurnoutError):
     should_retry = True
 
 
+class QueueFull(TurnoutError):
+    """So many wait already, or so many of this tenant, that there is no place even to wait."""
+
+    status = 429
+    code = "queue_full"
+    type = "rate_limit_error"
+    fault = Fault.CAPACITY
+    should_retry = True
+
+
 class RouterDraining(TurnoutError):
     status = 503
     code = "router_draining"

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from router.admin.views import ModelView, ReplicaView, StatusView
+from router.admin.views import ModelView, ReplicaView, StatusView, VersionView
 from router.commands.admin_client import ADMIN_URL, AdminClient
 from router.fleet.kv_figures import KvFigures
 
@@ -129,14 +129,21 @@ def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:
         table.add_column(name, justify="right")
     for version in model.versions:
         own = [each for each in replicas if (each.model, each.version) == (model.model, version.version)]
-        stable = " (stable)" if version.version == model.stable else ""
+        title = _version(version, stable=version.version == model.stable)
         for i, replica in enumerate(own):
             events = [_kv_events(replica.kv_events)] if heard else []
-            table.add_row(f"{version.version}{stable}" if i == 0 else "", *_cells(replica), *events)
+            table.add_row(title if i == 0 else "", *_cells(replica), *events)
         if not own:
-            table.add_row(f"{version.version}{stable}", Text("no replicas", style="dim"))
+            table.add_row(title, Text("no replicas", style="dim"))
         table.add_section()
     return table
+
+
+def _version(version: VersionView, *, stable: bool) -> Text:
+    """Its name, and how many wait in the router for it."""
+    name = f"{version.version} (stable)" if stable else version.version
+    queued = Text(f" {version.queued} queued", style="yellow") if version.queued else Text()
+    return Text.assemble(name, queued)
 
 
 def _cells(replica: ReplicaView) -> list[RenderableType]:

@@ -25,6 +25,7 @@ from router.config.option import internal, option, section
 from router.config.process import (
     AdminConfig,
     HealthConfig,
+    QueueConfig,
     RedisConfig,
     RetriesConfig,
     ScrapeConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "MarginsConfig",
     "ModelConfig",
     "PolicyConfig",
+    "QueueConfig",
     "RedisConfig",
     "ReplicaConfig",
     "RetriesConfig",
@@ -82,6 +84,7 @@ class Config:
     redis: RedisConfig | None = option("What several routers share.", default=None)
     timeouts: TimeoutsConfig = option("What a request may wait for.", default_factory=TimeoutsConfig)
     retries: RetriesConfig = option("What happens when a replica fails.", default_factory=RetriesConfig)
+    queue: QueueConfig = option("Who waits while the fleet is full.", default_factory=QueueConfig)
     upstream: UpstreamConfig = option("The connections to the replicas.", default_factory=UpstreamConfig)
     health: HealthConfig = option("The probes of the replicas.", default_factory=HealthConfig)
     scrape: ScrapeConfig = option("Reading the replicas' metrics.", default_factory=ScrapeConfig)

@@ -167,6 +167,37 @@ class RetriesConfig:
 
 
 @section
+class QueueConfig:
+    """`[queue]`: who waits, and how long, while all replicas of a version are saturated; else nobody does."""
+
+    max_requests: int = option(
+        "Most requests that wait for one version; 0 turns the queue off, and engines get all there is.",
+        checks.at_least(0),
+        default=1000,
+    )
+    max_bytes: int = option(
+        "Most bytes of requests that wait for one version; lower it where memory is short.",
+        checks.at_least(1024),
+        default=268_435_456,
+    )
+    max_wait_s: float = option(
+        "Longest wait; who cannot be served within it is refused at once. Keep it below clients' patience.",
+        checks.above(0),
+        default=60.0,
+    )
+    tenant_share: float = option(
+        "Most of the queue that one tenant may fill, 0 to 1, but at least 10 requests; with [[keys]] only.",
+        checks.between(0, 1),
+        default=0.2,
+    )
+    engine_share: float = option(
+        "Requests that may wait in an engine per running one, 2 at least; more only if its batch shrinks.",
+        checks.between(0, 1),
+        default=0.1,
+    )
+
+
+@section
 class UpstreamConfig:
     """`[upstream]`: the connections to the replicas."""
 

@@ -28,6 +28,8 @@ class ReplicaReport(msgspec.Struct, array_like=True, frozen=True):
     kv_warnings: tuple[str, ...] = ()
     warm_joins: dict[str, int] = {}
     """Prompts sent to warm its cache, by what came of them."""
+    tokens: float = 0.0
+    """What this worker's requests are estimated to hold there."""
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
@@ -43,6 +45,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     replicas: list[ReplicaReport]
     dropped_log_lines: int
     dropped_messages: int
+    queued: list[tuple[str, str, int]]
+    """Model, version, and how many requests wait for it; those for which none do are left out."""
     peers: int
     """Other workers, and other routers' workers, that it hears."""
     cpu_s: float

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
+from policies.limits.saturation import RoomModel, SaturationOptions
 from policies.resilience.retry import RetryBudget
 from policies.routing import POLICIES
 from policies.routing.policy import Policy
@@ -23,6 +24,10 @@ from router.fleet.tokenizing import Tokenizer
 
 log = logging.getLogger("turnout.fleet")
 
+_LOAD_FRESH_S = 5.0
+_ROOM_IS_ALL = frozenset({"tgi"})
+"""Engines whose most requests count those that wait in them too: they refuse one more with 429."""
+
 
 def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
     """Everything that `config.models` describes. `prefix_key` keys the hashes of prompts."""
@@ -33,7 +38,10 @@ def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
     for name, model in config.models.items():
         pools = {
             version: Pool(
-                [_replica(replica, settings, name, version) for replica in settings.replicas],
+                [
+                    _replica(replica, settings, name, version, _room(config, replica.engine))
+                    for replica in settings.replicas
+                ],
                 make_policy(config.policy_of(model), random),
                 RetryBudget(config.retries.budget_ratio, config.retries.budget_floor_per_s),
                 PromptHasher(prefix_key, name, version, tokens.prompts_of(settings)),
@@ -85,7 +93,18 @@ def _routes(name: str, model: ModelConfig, pools: Mapping[str, Pool]) -> dict[st
     return routes
 
 
-def _replica(config: ReplicaConfig, settings: VersionConfig, model: str, version: str) -> Replica:
+def _room(config: Config, engine: str) -> RoomModel | None:
+    """None where nobody may wait: then nothing is known to be too much for an engine."""
+    if not config.queue.max_requests:
+        return None
+    fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
+    options = SaturationOptions(waiting_share=config.queue.engine_share, fresh_s=fresh_s)
+    return RoomModel(options, queues=engine not in _ROOM_IS_ALL)
+
+
+def _replica(
+    config: ReplicaConfig, settings: VersionConfig, model: str, version: str, room: RoomModel | None
+) -> Replica:
     target = Target(
         served_name=settings.adapter or settings.served_name,
         public_name=model,
@@ -103,7 +122,7 @@ def _replica(config: ReplicaConfig, settings: VersionConfig, model: str, version
         max_in_flight=config.max_in_flight,
         api_key=config.api_key.reveal() if config.api_key is not None else None,
     )
-    return Replica(identity, ENGINES[config.engine](target))
+    return Replica(identity, ENGINES[config.engine](target), room)
 
 
 def make_policy(config: PolicyConfig, random: Random) -> Policy:

@@ -11,14 +11,17 @@ from router.fleet.replicas import Replica
 class Lease:
     """One request's slot on one replica, from the choice to the outcome."""
 
-    __slots__ = ("_open", "_waiting", "replica")
+    __slots__ = ("_open", "_tokens", "_waiting", "replica")
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, tokens: int = 0) -> None:
+        """`tokens`: what the request is estimated to hold there."""
         self.replica = replica
+        self._tokens = tokens
         self._open = True
         self._waiting = True
         replica.in_flight += 1
         replica.waiting += 1
+        replica.tokens += tokens
 
     def first_token(self, now: float) -> None:  # noqa: ARG002
         """The answer has begun: the replica's prefill of this request is over."""
@@ -34,8 +37,8 @@ class Lease:
     def close(
         self,
         outcome: Outcome | None,
-        now: float,  # noqa: ARG002
-        answer: Prompt | None = None,  # noqa: ARG002
+        now: float,
+        answer: Prompt | None = None,
     ) -> None:
         """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
         if not self._open:
@@ -44,9 +47,17 @@ class Lease:
         if self._waiting:
             self._waiting = False
             self.replica.waiting -= 1
-        self.replica.in_flight -= 1
+        replica = self.replica
+        replica.in_flight -= 1
+        replica.tokens -= self._tokens
         if outcome is not None:
-            self.replica.meter.count(outcome)
+            replica.meter.count(outcome)
+        self._closed(outcome, now, answer)
+        if replica.room_made is not None:
+            replica.room_made()
+
+    def _closed(self, outcome: Outcome | None, now: float, answer: Prompt | None) -> None:
+        """Tell whoever is to know, before anybody takes the slot."""
 
 
 Told = Dispatched | FirstToken | Done | Forgotten
@@ -58,8 +69,10 @@ class ToldLease(Lease):
 
     __slots__ = ("_event", "_hasher", "_tell")
 
-    def __init__(self, replica: Replica, tell: Tell, hasher: PromptHasher, event: Dispatched) -> None:
-        super().__init__(replica)
+    def __init__(
+        self, replica: Replica, tokens: int, tell: Tell, hasher: PromptHasher, event: Dispatched
+    ) -> None:
+        super().__init__(replica, tokens)
         self._tell = tell
         self._hasher = hasher
         self._event = event
@@ -74,10 +87,8 @@ class ToldLease(Lease):
     def wants_answer(self) -> bool:
         return self._event.prompt is not None and self.replica.engine.caches_answers
 
-    def close(self, outcome: Outcome | None, now: float, answer: Prompt | None = None) -> None:
-        if self._open:
-            super().close(outcome, now)
-            prompt = self._event.prompt
-            if prompt is not None and outcome is not None and outcome.prompt_tokens:
-                self._hasher.learn(prompt, outcome.prompt_tokens)
-            self._tell(Done(self.replica.id, self._event.ticket, now, outcome, answer))
+    def _closed(self, outcome: Outcome | None, now: float, answer: Prompt | None) -> None:
+        prompt = self._event.prompt
+        if prompt is not None and outcome is not None and outcome.prompt_tokens:
+            self._hasher.learn(prompt, outcome.prompt_tokens)
+        self._tell(Done(self.replica.id, self._event.ticket, now, outcome, answer))

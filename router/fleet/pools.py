@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from random import Random
 
+from policies.limits.saturation import pool_saturation
 from policies.resilience.retry import RetryBudget
 from policies.routing.by_beginning import ByBeginning
 from policies.routing.events import Dispatched, Forgotten
@@ -14,12 +15,14 @@ from router.fleet.facts import Facts
 from router.fleet.leases import Lease, Tell, Told, ToldLease
 from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Replica
+from router.fleet.sizes import RequestSizes, Size
 
 
 class Pool:
     """The replicas that serve one version, the policy that chooses among them, the purse of their retries.
 
     `alone`: other routers share these replicas and are not heard now, so all that is known is this router's.
+    `queued` is how many requests wait until one of them has room; see `router.flow.queue`.
     """
 
     __slots__ = (
@@ -30,8 +33,10 @@ class Pool:
         "hasher",
         "policy",
         "policy_name",
+        "queued",
         "replicas",
         "retries",
+        "sizes",
     )
 
     def __init__(
@@ -48,6 +53,8 @@ class Pool:
         """As the configuration calls it."""
         self.retries = retries
         self.hasher = hasher
+        self.sizes = RequestSizes()
+        self.queued = 0
         self.alone = False
         self._fallback: Policy | None = None
         """Chooses while this router is alone among others; what a policy mirrors is then far from true."""
@@ -73,25 +80,49 @@ class Pool:
     def lease(
         self, request: InferenceRequest, facts: Facts, now: float, tried: Collection[Replica] = ()
     ) -> Lease:
-        """Choose a replica that was not tried and lease it, in one step.
+        """Choose a replica that was not tried and lease it, in one step; one with room if there is one.
 
         Raises `EndpointNotSupported` if no replica of the pool, ready or not, can do what the request
         needs, and `NoHealthyReplica` if those that can are down, draining, full or tried.
         """
-        policy = self.policy
-        chooses = self._fallback if self.alone and policy.learns and self._fallback is not None else policy
-        return self.lease_on(
-            chooses.choose(facts, self._candidates(request, tried), now), request, facts, now
-        )
+        return self._lease_of(self._candidates(request, tried), request, facts, now)
+
+    def lease_with_room(self, request: InferenceRequest, facts: Facts, now: float) -> Lease | None:
+        """The same for a first attempt, but None if all that could take the request are saturated.
+
+        Raises `NoHealthyReplica` if those that can are down or draining.
+        """
+        candidates = self._with_room(request, ())
+        if candidates:
+            return self._lease_of(candidates, request, facts, now)
+        self._check_serves(request)
+        return None
+
+    def has_room(self, request: InferenceRequest) -> bool:
+        """Whether `lease_with_room` would find one now. Raises what that raises."""
+        if self._with_room(request, ()):
+            return True
+        self._check_serves(request)
+        return False
+
+    @property
+    def saturation(self) -> float:
+        """That of its freest replica; from 1 on requests wait, infinite without any that is up."""
+        return pool_saturation(replica.saturation for replica in self.replicas if replica.serves)
+
+    def size(self, request: InferenceRequest, facts: Facts) -> Size:
+        """What the request is estimated to cost."""
+        return self.sizes.size(request, facts.prompt if self.policy.learns else None)
 
     def lease_on(self, replica: Replica, request: InferenceRequest, facts: Facts, now: float) -> Lease:
         """Lease this one, whatever it can do."""
         tell = self._tell
-        if tell is None:
-            return Lease(replica)
         prompt = facts.prompt if self.policy.learns else None
+        tokens = self.sizes.size(request, prompt).in_flight
+        if tell is None:
+            return Lease(replica, tokens)
         event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)
-        return ToldLease(replica, tell, self.hasher, event)
+        return ToldLease(replica, tokens, tell, self.hasher, event)
 
     def forget(self, replica: Replica, now: float) -> None:
         """The replica began anew: what its cache held is gone."""
@@ -104,22 +135,43 @@ class Pool:
         """How the policy sees the candidates. Raises what `lease` raises."""
         return self.policy.weigh(facts, self._candidates(request, tried), now)
 
+    def _lease_of(
+        self, candidates: list[Replica], request: InferenceRequest, facts: Facts, now: float
+    ) -> Lease:
+        policy = self.policy
+        chooses = self._fallback if self.alone and policy.learns and self._fallback is not None else policy
+        return self.lease_on(chooses.choose(facts, candidates, now), request, facts, now)
+
     def _candidates(self, request: InferenceRequest, tried: Collection[Replica]) -> list[Replica]:
-        needs = request.needs
-        fallback = request.fallback
-        candidates = [
+        """Those with room; where none has, the saturated ones too, up to their `max_in_flight`."""
+        candidates = self._with_room(request, tried) or [
             replica
             for replica in self.replicas
-            # `ready`, spelled out: it is asked of every replica for every request.
-            if replica.up
-            and not replica.draining
-            and replica.in_flight < replica.max_in_flight
-            and (needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers))
-            and replica not in tried
+            if replica.ready and replica not in tried and _can(replica, request)
         ]
         if not candidates:
             raise self._refusal(request)
         return candidates
+
+    def _with_room(self, request: InferenceRequest, tried: Collection[Replica]) -> list[Replica]:
+        needs = request.needs
+        fallback = request.fallback
+        return [
+            replica
+            for replica in self.replicas
+            # All of it spelled out: it is asked of every replica for every request.
+            if replica.up
+            and not replica.draining
+            and replica.in_flight < replica.limit
+            and replica.tokens < replica.token_limit
+            and (needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers))
+            and replica not in tried
+        ]
+
+    def _check_serves(self, request: InferenceRequest) -> None:
+        """Raises what there is to say if waiting would be in vain."""
+        if not any(replica.serves and _can(replica, request) for replica in self.replicas):
+            raise self._refusal(request)
 
     def _refusal(self, request: InferenceRequest) -> EndpointNotSupported | NoHealthyReplica:
         wishes = [request.needs] if request.fallback is None else [request.needs, request.fallback.needs]
@@ -133,6 +185,11 @@ class Pool:
                 f"which none of its engines ({engines}) offers"
             )
         return NoHealthyReplica(f"no replica of {request.model} is ready to answer", retry_after_s=1.0)
+
+
+def _can(replica: Replica, request: InferenceRequest) -> bool:
+    fallback = request.fallback
+    return request.needs <= replica.offers or (fallback is not None and fallback.needs <= replica.offers)
 
 
 def _size(words: frozenset[str]) -> int:

@@ -1,8 +1,10 @@
 """A replica: the one mutable thing that a request meets."""
 
 from collections import Counter
+from collections.abc import Callable
 from math import inf
 
+from policies.limits.saturation import Bounds, RoomModel, saturation
 from router.engines.engine import Engine, ReplicaLoad
 from router.fleet.identity import Identity
 from router.fleet.own_measurements import OwnMeter
@@ -14,9 +16,15 @@ class Replica:
     `up` is the prober's verdict, `draining` the operator's wish, `load` the last scrape and `load_at`
     its time (monotonic seconds). `in_flight` counts this process's leases and what is there from
     `elsewhere`: other workers and other routers. `waiting` counts own leases without a first token yet.
+    `tokens` is what all that is in flight is estimated to hold. From `limit` requests or `token_limit` on,
+    the replica is saturated; see `policies.limits.saturation`. `room_made` is called when it may not be any
+    more.
     """
 
     __slots__ = (
+        "_room",
+        "_tokens_each",
+        "_tokens_elsewhere",
         "draining",
         "elsewhere",
         "engine",
@@ -24,18 +32,23 @@ class Replica:
         "id",
         "identity",
         "in_flight",
+        "limit",
         "load",
         "load_at",
         "max_in_flight",
         "meter",
         "offers",
+        "room_made",
+        "token_limit",
+        "tokens",
         "up",
         "waiting",
         "warm_joins",
         "weight",
     )
 
-    def __init__(self, identity: Identity, engine: Engine) -> None:
+    def __init__(self, identity: Identity, engine: Engine, room: RoomModel | None = None) -> None:
+        """Without `room` it is saturated by its `max_in_flight` alone."""
         self.identity = identity
         self.id = identity.id
         self.weight = identity.weight
@@ -52,6 +65,14 @@ class Replica:
         self.in_flight = 0
         self.elsewhere = 0
         self.waiting = 0
+        self.tokens = 0.0
+        self.limit = float(self.max_in_flight)
+        self.token_limit = inf
+        self.room_made: Callable[[], None] | None = None
+        """Set while somebody waits for it."""
+        self._room = room
+        self._tokens_each = 0.0
+        self._tokens_elsewhere = 0.0
         self.up = True
         self.draining = False
         self.load: ReplicaLoad | None = None
@@ -69,11 +90,55 @@ class Replica:
         return self.up and not self.draining and self.in_flight < self.max_in_flight
 
     @property
+    def serves(self) -> bool:
+        """It may get requests, now or when it has room again: not down, not draining."""
+        return self.up and not self.draining
+
+    @property
     def own_in_flight(self) -> int:
         """Without what others have there."""
         return self.in_flight - self.elsewhere
 
+    @property
+    def own_tokens(self) -> float:
+        """The same of `tokens`."""
+        return self.tokens - self._tokens_elsewhere
+
+    @property
+    def saturation(self) -> float:
+        """0 is idle, or of no known bound; from 1 on there is no room for one more."""
+        return saturation(self.in_flight, self.tokens, Bounds(self.limit, self.token_limit))
+
     def set_elsewhere(self, count: int) -> None:
-        """Others have so many requests there now."""
-        self.in_flight += count - self.elsewhere
+        """Others have so many requests there now; each is taken to be as large as our own."""
+        own, own_tokens = self.own_in_flight, self.own_tokens
+        if own:
+            self._tokens_each = own_tokens / own
+        self._tokens_elsewhere = count * self._tokens_each
+        fewer = count < self.elsewhere
+        self.in_flight = own + count
         self.elsewhere = count
+        self.tokens = own_tokens + self._tokens_elsewhere
+        if fewer:
+            self.offer_room()
+
+    def read(self, load: ReplicaLoad, at: float) -> None:
+        """What the engine said of itself, and when (monotonic seconds)."""
+        self.load, self.load_at = load, at
+        if self._room is not None:
+            self._bind(self._room.read(load, self.in_flight, self.tokens, at))
+            self.offer_room()
+
+    def look(self, now: float) -> None:
+        """A scrape that has become too old bounds nothing any more."""
+        if self._room is not None:
+            self._bind(self._room.at(now))
+
+    def offer_room(self) -> None:
+        """Something has changed for the better, perhaps: whoever waits may look."""
+        if self.room_made is not None:
+            self.room_made()
+
+    def _bind(self, bounds: Bounds) -> None:
+        self.limit = min(self.max_in_flight, bounds.requests)
+        self.token_limit = bounds.tokens

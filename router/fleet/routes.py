@@ -34,7 +34,8 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        return any(replica.ready for replica in self.replicas)
+        """Some replica is up. A full fleet is ready too: requests may wait for it."""
+        return any(replica.serves for replica in self.replicas)
 
     @property
     def pools(self) -> Mapping[tuple[str, str], Pool]:

@@ -50,7 +50,7 @@ class NoMetrics(Exception):
 
 
 class Scraper:
-    """Reads what it was told to `follow`, until `close`, and sets `Replica.load` and `Replica.load_at`.
+    """Reads what it was told to `follow`, until `close`, and lets each `Replica.read` it.
 
     `noticed` is called when a reading shows that an engine fell asleep, woke up or began anew; `restarted` in
     the last case, for every replica of its process.
@@ -211,8 +211,7 @@ class ScrapePost:
             self._failure = ""
         now = self._now()
         for each in self._watched:
-            each.replica.load = load
-            each.replica.load_at = now
+            each.replica.read(load, now)
         restarted = self._note(load)
         fell_asleep_or_woke = bool(load.sleeping) != self._sleeping
         self._sleeping = bool(load.sleeping)

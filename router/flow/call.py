@@ -64,6 +64,7 @@ class Call:
         "id",
         "limited",
         "pieces",
+        "queue_wait_s",
         "replica",
         "request",
         "route",
@@ -91,6 +92,8 @@ class Call:
         """Attempts begun, the present one included."""
         self.waited_s = 0.0
         """Time spent waiting for replicas before the answer began: not the router's own."""
+        self.queue_wait_s = 0.0
+        """Time of that in the router's own queue."""
         self.head_at: float | None = None
         self.first_token_at: float | None = None
         self.status = 0

@@ -5,7 +5,7 @@ attempts share one deadline.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from policies.outcome import Ending
@@ -17,9 +17,11 @@ from router.engines.engine import Failure, UpstreamRequest
 from router.fleet.decision import decision, header_of
 from router.fleet.facts import Facts
 from router.fleet.leases import Lease
+from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
+from router.flow.queue import Queues, Whose
 from router.flow.relay import Relay
 from router.flow.stream_relay import StreamRelay
 from router.flow.upstream import READ_BYTES, Upstream
@@ -40,32 +42,41 @@ class Dispatcher:
         *,
         failed: Callable[[Replica], None],
         answered: Answered | None = None,
+        queues: Queues | None = None,
+        whose: Callable[[Call], Whose] = lambda _: Whose(),
     ) -> None:
+        """Without `queues` a saturated replica is given more, up to its `max_in_flight`."""
         self._limits = limits
         self._watch = watch
         self._upstreams = upstreams
         self._failed = failed
         self._answered = answered
+        self._queues = queues
+        self._whose = whose
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
         request, route = call.request, call.route
         assert request is not None
         assert route is not None
-        retries = route.pool.retries
+        pool = route.pool
+        retries = pool.retries
         retries.earn()
         tried: list[Replica] = []
-        facts = call.facts = call.facts or route.pool.facts(request)
+        call.facts = call.facts or pool.facts(request)
         last: Failure | None = None
         while not call.exchange.disconnected:
             try:
-                if call.explains:
-                    call.decision = header_of(decision(route, request, facts, tried))
-                lease = route.pool.lease(request, facts, monotonic(), tried)
+                # Nobody overtakes those that wait; a second attempt has waited.
+                lease = None if pool.queued and not tried else self._choose(call, tried)
+                if lease is None:
+                    lease = await self._wait(call, pool)
             except NoHealthyReplica:
                 if last is not None:
                     raise last.error from None
                 raise
+            if lease is None:
+                return
             call.replica = lease.replica
             tried.append(lease.replica)
             failure = await self._attempt(call, lease, last)
@@ -76,6 +87,25 @@ class Dispatcher:
                 raise failure.error
             if call.tries and not retries.spend(monotonic()):
                 raise failure.error
+
+    def _choose(self, call: Call, tried: Sequence[Replica]) -> Lease | None:
+        """Choose and lease, in one step. None: it is the first attempt, and it has to wait for room."""
+        request, route, facts = call.request, call.route, call.facts
+        assert request is not None
+        assert route is not None
+        assert facts is not None
+        pool = route.pool
+        waits = self._queues is not None and not tried
+        if call.explains and not (waits and not pool.has_room(request)):
+            call.decision = header_of(decision(route, request, facts, tried))
+        if waits:
+            return pool.lease_with_room(request, facts, monotonic())
+        return pool.lease(request, facts, monotonic(), tried)
+
+    async def _wait(self, call: Call, pool: Pool) -> Lease | None:
+        """Wait in line for a lease; None: the client has left."""
+        assert self._queues is not None
+        return await self._queues.enter(pool, call, lambda: self._choose(call, ()), self._whose(call))
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
         """One attempt on a leased replica; None: the client has its answer, or has left."""
@@ -101,6 +131,8 @@ class Dispatcher:
             lease.close(None, monotonic())
             return
         outcome = relay.outcome()
+        assert call.route is not None
+        call.route.pool.sizes.learn(outcome)
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
         call.ending, call.pieces = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))

@@ -136,6 +136,7 @@ class Inference:
             attempts=call.attempts,
             duration_s=now - exchange.received_at,
             overhead_s=call.overhead_s(now),
+            queue_wait_s=call.queue_wait_s,
             time_to_first_token_s=call.first_token_at and call.first_token_at - exchange.received_at,
             gaps=call.gaps,
             gap_sum_s=call.gap_sum_s,

@@ -39,6 +39,11 @@ class Deputy:
             replicas=[self._replica(place, each) for place, each in self._replicas.items()],
             dropped_log_lines=0 if router.access_log is None else router.access_log.dropped_lines,
             dropped_messages=0 if sharing is None else sharing.dropped,
+            queued=[
+                (model, version, pool.queued)
+                for (model, version), pool in router.fleet.pools.items()
+                if pool.queued
+            ],
             peers=0 if sharing is None else sharing.peers,
             cpu_s=sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),
             resident_bytes=_resident_bytes(),
@@ -54,6 +59,7 @@ class Deputy:
             in_flight=replica.own_in_flight,
             waiting=replica.waiting,
             measured=replica.meter.read(0, 0),
+            tokens=replica.own_tokens,
             kv=events.figures(replica),
             kv_warnings=events.warnings(replica),
             warm_joins=dict(replica.warm_joins),
@@ -64,7 +70,7 @@ class Deputy:
             case Loads(loads):
                 for place, at, load in loads:
                     if place in self._replicas:
-                        self._replicas[place].load, self._replicas[place].load_at = load, at
+                        self._replicas[place].read(load, at)
             case Draining(places):
                 for place, replica in self._replicas.items():
                     replica.draining = place in places

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from router.asgi import app
-from router.compose import AsgiApp
+from router.asgi import AsgiApp
 from router.config.source import ConfigError
 from tests.support.routers import config_text
 

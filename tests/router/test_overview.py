@@ -31,8 +31,13 @@ def worker(number: int, *, up: bool = True, in_flight: int = 1, requests: int = 
     kv = KvFigures(connected=up, events=requests)
     warnings = () if up else ("not heard",)
     given = {"completed": requests}
-    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, kv, warnings, given)
-    return structs.replace(report(number), series=[(("m", "v1", "vllm"), series)], replicas=[seen])
+    seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, kv, warnings, given, 100.0)
+    return structs.replace(
+        report(number),
+        series=[(("m", "v1", "vllm"), series)],
+        replicas=[seen],
+        queued=[("m", "v1", requests)],
+    )
 
 
 def overview(folder: Path, test: Callable[[Overview, list[WorkerReport]], None]) -> None:
@@ -72,6 +77,7 @@ def test_workers_add_up(tmp_path: Path) -> None:
         made._show()
         assert (replica.own_in_flight, replica.waiting, replica.up) == (3, 3, True)
         assert replica.meter.read(0, 0).completion_tokens == 70
+        assert replica.tokens == 200
         assert replica.warm_joins == {"completed": 7}
         assert answered(made) == 7
         there[1] = worker(2, up=False)
@@ -107,6 +113,24 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         assert heard is not None
         assert (heard.listeners, heard.events) == (2, 6 + 3 * MAX_GONE)
         assert len(made._gone) == MAX_GONE
+
+    overview(tmp_path, test)
+
+
+def test_queues_add_up(tmp_path: Path) -> None:
+    """Each worker has its own; with a worker its queue is gone."""
+
+    def test(made: Overview, there: list[WorkerReport]) -> None:
+        (pool,) = made.current_fleet().pools.values()
+        there += [worker(1, requests=3), worker(2, requests=4)]
+        made._show()
+        assert pool.queued == 7
+        made._keep(there.pop())
+        made._show()
+        assert pool.queued == 3
+        there.clear()
+        made._show()
+        assert pool.queued == 0
 
     overview(tmp_path, test)
 

@@ -12,7 +12,8 @@ from typing import Literal
 import uvicorn
 
 from loadtest.engine.server import RunningEngine, free_port
-from router.compose import AsgiApp, Router
+from router.asgi import AsgiApp
+from router.compose import Router
 from router.config.decode import decode
 from router.serving.server import base_url
 from tests.support.loops import StrictLoop

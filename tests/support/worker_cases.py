@@ -107,12 +107,3 @@ async def of_each_worker(router: Workers, each: int, count: int = 2) -> AsyncIte
             owned.setdefault(router.owner(client), []).append(client)
         assert len(owned) == count
         yield [owned[pid] for pid in sorted(owned)]
-
-
-async def status_of(client: RawClient, request: bytes) -> int:
-    """The status alone: a stream goes on, an error is read."""
-    await client.send(request)
-    status, headers = await client.head()
-    if status != 200:
-        await client.body(headers)
-    return status

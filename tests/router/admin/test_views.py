@@ -75,6 +75,7 @@ def test_a_replica_of_which_nothing_is_known() -> None:
         "weight": 1.0,
         "in_flight": 0,
         "waiting_for_first_token": 0,
+        "saturation": 0.0,
         "max_in_flight": None,
         "metrics_age_s": None,
         "figures": dict.fromkeys(NUMBERS) | {"from_router": [], "stale": True},
@@ -147,11 +148,15 @@ def test_a_secret_is_in_no_view() -> None:
 
 
 def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
-    """The stable version, the replicas by id and how many of them are ready."""
+    """The stable version, the replicas by id, how many of them are ready and how busy the freest is."""
     down, up, other = replica("http://a"), replica("http://b"), replica("http://c", version="v2")
     down.up = False
     Lease(up)
-    [model] = json.loads(msgspec.json.encode(model_views(fleet(down, up, other))))
+    up.limit = 4
+    other.up = False
+    shown_fleet = fleet(down, up, other)
+    shown_fleet.pools["m", "v1"].queued = 3
+    [model] = json.loads(msgspec.json.encode(model_views(shown_fleet)))
     assert model == {
         "model": "m",
         "stable": "v1",
@@ -162,13 +167,17 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "replicas": ["a", "b"],
                 "replicas_ready": 1,
                 "in_flight": 1,
+                "queued": 3,
+                "saturation": 0.25,
             },
             {
                 "version": "v2",
                 "names": ["m@v2"],
                 "replicas": ["c"],
-                "replicas_ready": 1,
+                "replicas_ready": 0,
                 "in_flight": 0,
+                "queued": 0,
+                "saturation": None,
             },
         ],
     }

@@ -127,6 +127,17 @@ def test_the_table_shows_what_replicas_do() -> None:
     assert "up 2 h, configuration 2" in result.output
 
 
+def test_the_table_shows_who_waits() -> None:
+    """Beside the version's name; nothing is said where nobody does."""
+    shown = document(replica("a:8000"))
+    [model] = shown.models
+    [version] = model.versions
+    full = msgspec.structs.replace(version, queued=12)
+    waiting = msgspec.structs.replace(shown, models=[msgspec.structs.replace(model, versions=[full])])
+    assert "v1 (stable) 12 queued" in run(waiting).output
+    assert "queued" not in run(shown).output
+
+
 @pytest.mark.parametrize(
     ("events", "words"),
     [

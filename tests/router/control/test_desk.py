@@ -39,6 +39,7 @@ def report(number: int, *, asked: int = 0, dropped: int = 0) -> WorkerReport:
         replicas=[],
         dropped_log_lines=dropped,
         dropped_messages=0,
+        queued=[],
         peers=0,
         cpu_s=0.0,
         resident_bytes=0,

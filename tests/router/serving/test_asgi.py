@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.compose import AsgiApp
+from router.asgi import AsgiApp
 from router.config.decode import decode
 from router.serving.asgi import AnswerCut, AsgiExchange, InferenceApp, Message
 from router.serving.head import Budget

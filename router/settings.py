@@ -1,0 +1,57 @@
+"""Parts that are made of nothing but the configuration."""
+
+from policies.limits.fair_queue import QueueBounds
+from router.config.model import Config
+from router.flow.call import Limits
+from router.flow.dispatch import Upstreams
+from router.flow.queue import QueueLimits, Queues
+from router.observe.access_log import AccessLog, open_target
+from router.serving.head import Budget
+
+
+def upstreams_of(config: Config) -> Upstreams:
+    return Upstreams(
+        idle_s=config.upstream.idle_s,
+        connect_s=config.timeouts.connect_s,
+        max_head_bytes=config.upstream.max_response_head_bytes,
+        max_connections=config.upstream.max_connections_per_replica,
+    )
+
+
+def queues_of(config: Config) -> Queues | None:
+    queue = config.queue
+    if not queue.max_requests:
+        return None
+    # Without keys all are one tenant: nobody is there to be kept from the rest.
+    share = queue.tenant_share if config.keys else 1.0
+    return Queues(QueueLimits(QueueBounds(queue.max_requests, queue.max_bytes, share), queue.max_wait_s))
+
+
+def access_log_of(config: Config) -> AccessLog | None:
+    target = open_target(config.server.access_log)
+    return None if target is None else AccessLog(target, log_prefixes=config.server.log_prefixes)
+
+
+def limits_of(config: Config) -> Limits:
+    timeouts = config.timeouts
+    return Limits(
+        connect_s=timeouts.connect_s,
+        first_token_s=timeouts.first_token_s,
+        between_tokens_s=timeouts.between_tokens_s,
+        total_s=timeouts.total_s,
+        max_attempts=config.retries.max_attempts,
+        max_answer_bytes=config.upstream.max_answer_bytes,
+    )
+
+
+def budget_of(config: Config) -> Budget:
+    server = config.server
+    return Budget(
+        max_head_bytes=server.max_header_bytes,
+        max_headers=server.max_headers,
+        max_body_bytes=server.max_body_bytes,
+        head_timeout_s=server.head_timeout_s,
+        body_timeout_s=server.body_timeout_s,
+        keep_alive_s=server.keep_alive_s,
+        write_stall_s=server.write_stall_s,
+    )
