@@ -34,10 +34,10 @@ from router.observe.kv_events import KvEventMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
 from router.observe.warm_joins import WarmJoinCounts
-from router.settings import access_log_of, budget_of, limits_of, queues_of, upstreams_of
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
+from router.settings import access_log_of, budget_of, limits_of, queues_of, upstreams_of
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0

@@ -7,12 +7,13 @@ tenant the earliest deadline goes first, which without deadlines is first come, 
 Whoever is cancelled is out at once: marks that are left in heaps hold no place, and are swept.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from policies.limits.drain_rate import DrainRate
-from policies.limits.tenant_turns import Priority, TenantTurns, Waiting
+from policies.limits.priority import PRIORITIES, Priority
+from policies.limits.tenant_turns import TenantTurns, Waiting
 
 __all__ = ["FLOOR", "FairQueue", "Priority", "QueueBounds", "Refusal", "Waiting"]
 
@@ -20,7 +21,6 @@ FLOOR: Final = 0.05
 """Share of the tokens that a lower class gets whatever waits above it."""
 _OWED_PER_TOKEN: Final = FLOOR / (1 - FLOOR)
 
-PRIORITIES: Final[Sequence[Priority]] = ("high", "normal", "low")
 
 Fits = Callable[[Hashable], bool]
 """Whether there is room now for this `Waiting.kind`."""

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 Priority = Literal["high", "normal", "low"]
 
-ORDER: Final[tuple[Priority, ...]] = ("high", "normal", "low")
+PRIORITIES: Final[tuple[Priority, ...]] = ("high", "normal", "low")
 """The first is served first."""
 
 
@@ -12,5 +12,5 @@ def lowered(allowed: Priority, wished: str | None) -> Priority:
     """What a client wishes, if it is no more than it may have. Raises ValueError for what is none."""
     if wished is None:
         return allowed
-    rank = ORDER.index(wished)  # type: ignore[arg-type]  # that is what is to be found out
-    return ORDER[max(rank, ORDER.index(allowed))]
+    rank = PRIORITIES.index(wished)
+    return PRIORITIES[max(rank, PRIORITIES.index(allowed))]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final, Literal
+from typing import Final
 
-Priority = Literal["high", "normal", "low"]
+from policies.limits.priority import Priority
 
 QUANTUM: Final = 256
 """Tokens that a tenant may use in a turn: short ones mix well, and one without effect costs some 0.5 us."""

@@ -12,7 +12,6 @@ from policies.limits.ask import ADMITTED, ENDLESS, Ask, Budget, Slots
 from policies.limits.cost import NEVER, CostModel, Expected, Reserve
 from policies.limits.rules import Bucket, Limit, Plan, Rules, Subject
 from policies.limits.usage import Delivered, Size, Used
-from policies.outcome import Ending
 from router.api.errors import RateLimitExceeded, RequestExceedsLimit
 from router.api.limit_headers import LimitHeaders, Quota, jittered_us
 from router.api.openai import read_user
@@ -189,14 +188,14 @@ def _budgets(plan: Plan, units: Sequence[int]) -> list[Budget]:
 
 def _delivered(call: Call) -> Delivered:
     usage, request = call.usage, call.request
-    ending, sent = call.ending or Ending.FAILED, call.tries > 0
+    (ending, pieces), sent = call.delivered, call.tries > 0
     body_bytes = 0
     if call.status == 200 and request is not None and not request.stream:
         body_bytes = call.exchange.bytes_out
     if usage is None:
-        return Delivered(ending, sent, None, call.pieces, body_bytes)
+        return Delivered(ending, sent, None, pieces, body_bytes)
     reported = Used(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0)
-    return Delivered(ending, sent, reported, call.pieces, body_bytes)
+    return Delivered(ending, sent, reported, pieces, body_bytes)
 
 
 def _refusal(limited: Limited, index: int, wait_us: int) -> RateLimitExceeded:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from policies.limits.priority import Priority, lowered
 from policies.outcome import Ending
 from router.api.errors import RequestError, TurnoutError
 from router.api.request import Endpoint, InferenceRequest, Usage
@@ -51,7 +52,7 @@ class Call:
         "caller",
         "deadline",
         "decision",
-        "ending",
+        "delivered",
         "error",
         "exchange",
         "explains",
@@ -63,7 +64,7 @@ class Call:
         "head_at",
         "id",
         "limited",
-        "pieces",
+        "priority",
         "queue_wait_s",
         "replica",
         "request",
@@ -79,6 +80,7 @@ class Call:
         """The request's id: the client's `x-request-id` if it is a usable one."""
         self.exchange = exchange
         self.caller = ANONYMOUS
+        self.priority: Priority = "normal"
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
         self.facts: Facts | None = None
@@ -102,10 +104,8 @@ class Call:
         self.error: TurnoutError | None = None
         self.limited: Limited | None = None
         """What limits have said, where any apply."""
-        self.ending: Ending | None = None
-        """Of the last attempt."""
-        self.pieces = 0
-        """Frames with text of the last attempt."""
+        self.delivered: tuple[Ending, int] = (Ending.FAILED, 0)
+        """How the last attempt ended, and after how many frames with text."""
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.gaps: Sequence[int] = ()
@@ -121,6 +121,16 @@ class Call:
         if re.fullmatch(r"0*[1-9][0-9]{0,8}", deadline_ms) is None:
             raise RequestError("x-turnout-deadline-ms must be a positive number of milliseconds")
         self.deadline = min(self.deadline, self.exchange.received_at + int(deadline_ms) / 1000)
+
+    def prioritise(self, wished: str | None) -> None:
+        """`x-turnout-priority`: a client may matter less than its key allows, and no more.
+
+        Raises `RequestError` for what is no priority.
+        """
+        try:
+            self.priority = lowered(self.caller.priority, wished)
+        except ValueError:
+            raise RequestError("x-turnout-priority must be high, normal or low") from None
 
     def begin(self, status: int, headers: Sequence[Header], length: int | None, now: float) -> None:
         """Start the client's answer: `headers` and the router's own."""

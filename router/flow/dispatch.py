@@ -21,7 +21,7 @@ from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
-from router.flow.queue import Queues, Whose
+from router.flow.queue import Queues
 from router.flow.relay import Relay
 from router.flow.stream_relay import StreamRelay
 from router.flow.upstream import READ_BYTES, Upstream
@@ -43,7 +43,6 @@ class Dispatcher:
         failed: Callable[[Replica], None],
         answered: Answered | None = None,
         queues: Queues | None = None,
-        whose: Callable[[Call], Whose] = lambda _: Whose(),
     ) -> None:
         """Without `queues` a saturated replica is given more, up to its `max_in_flight`."""
         self._limits = limits
@@ -52,7 +51,6 @@ class Dispatcher:
         self._failed = failed
         self._answered = answered
         self._queues = queues
-        self._whose = whose
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
@@ -105,7 +103,7 @@ class Dispatcher:
     async def _wait(self, call: Call, pool: Pool) -> Lease | None:
         """Wait in line for a lease; None: the client has left."""
         assert self._queues is not None
-        return await self._queues.enter(pool, call, lambda: self._choose(call, ()), self._whose(call))
+        return await self._queues.enter(pool, call, lambda: self._choose(call, ()))
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
         """One attempt on a leased replica; None: the client has its answer, or has left."""
@@ -134,7 +132,7 @@ class Dispatcher:
         assert call.route is not None
         call.route.pool.sizes.learn(outcome)
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
-        call.ending, call.pieces = outcome.ending, relay.pieces
+        call.delivered = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)

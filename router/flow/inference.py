@@ -97,6 +97,7 @@ class Inference:
         if self._keys is not None:
             headers = exchange.headers
             call.caller = self._keys.caller_of(headers.get("authorization"), headers.get("x-api-key"))
+        call.prioritise(exchange.headers.get("x-turnout-priority"))
         call.shorten(exchange.headers.get("x-turnout-deadline-ms"))
         endpoint = ENDPOINTS.get(exchange.path)
         if endpoint is None:

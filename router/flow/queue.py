@@ -14,13 +14,13 @@ from typing import Final
 import msgspec
 
 from policies.limits.fair_queue import FairQueue, QueueBounds, Refusal
-from policies.limits.tenant_turns import Priority, Waiting
+from policies.limits.tenant_turns import Waiting
 from router.api.errors import Overloaded, QueueFull, TurnoutError
 from router.api.request import InferenceRequest
+from router.eager import Signal
 from router.fleet.leases import Lease
 from router.fleet.pools import Pool
 from router.flow.call import Call
-from router.eager import Signal
 
 LOOK_S: Final = 0.1
 """How often a queue looks for what no callback tells: deadlines, scrapes grown old, an operator's wishes."""
@@ -36,14 +36,6 @@ class QueueLimits:
 
     bounds: QueueBounds
     max_wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Whose:
-    """Whom a request is from, and how much it matters."""
-
-    tenant: str = "anonymous"
-    priority: Priority = "normal"
 
 
 class _Ticket:
@@ -89,14 +81,14 @@ class PoolQueue:
         self._serving = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def enter(self, call: Call, choose: Choose, whose: Whose) -> Lease | None:
+    async def enter(self, call: Call, choose: Choose) -> Lease | None:
         """Wait for a lease; None: the client has left meanwhile.
 
         Raises `QueueFull` if there is no place, `Overloaded` if its turn would not come in time, and what
         `Pool.lease` raises if waiting has become vain.
         """
         began = monotonic()
-        ticket = self._put(call, choose, whose, began)
+        ticket = self._put(call, choose, began)
         call.exchange.on_disconnect = partial(self._left, ticket)
         try:
             self.serve()
@@ -136,13 +128,13 @@ class PoolQueue:
 
     # ---- inside ----
 
-    def _put(self, call: Call, choose: Choose, whose: Whose, now: float) -> _Ticket:
+    def _put(self, call: Call, choose: Choose, now: float) -> _Ticket:
         request, facts = call.request, call.facts
         assert request is not None
         assert facts is not None
         waiting = Waiting(
-            tenant=whose.tenant,
-            priority=whose.priority,
+            tenant=call.caller.tenant,
+            priority=call.priority,
             tokens=max(1, self._pool.size(request, facts).total),
             bytes=len(request.body),
             expires_at=min(call.deadline, now + self._limits.max_wait_s),
@@ -223,12 +215,12 @@ class Queues:
         self._limits = limits
         self._queues: dict[Pool, PoolQueue] = {}
 
-    async def enter(self, pool: Pool, call: Call, choose: Choose, whose: Whose) -> Lease | None:
+    async def enter(self, pool: Pool, call: Call, choose: Choose) -> Lease | None:
         """See `PoolQueue.enter`."""
         queue = self._queues.get(pool)
         if queue is None:
             queue = self._queues[pool] = PoolQueue(pool, self._limits)
-        return await queue.enter(call, choose, whose)
+        return await queue.enter(call, choose)
 
     def refuse_all(self, error: TurnoutError) -> None:
         """The router ends: nobody's turn will come."""

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from router.asgi import app
-from router.asgi import AsgiApp
+from router.asgi import AsgiApp, app
 from router.config.source import ConfigError
 from tests.support.routers import config_text
 
