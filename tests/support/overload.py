@@ -12,8 +12,9 @@ from loadtest.engine.server import RunningEngine
 from policies.limits.fair_queue import QueueBounds
 from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
-from router.flow.queue import QueueLimits, Queues, Whose
+from router.flow.queue import QueueLimits, Queues
 from router.observe.events import Finished
+from tests.support.keys import TrustingKeys
 from tests.support.raw_client import post, raw_client
 from tests.support.routers import RunningRouter, config_text, running_router
 from tests.support.simulated import replica_entry, simulated_engines
@@ -88,8 +89,9 @@ class Overload:
 
     async def _ask(self, arrival: Arrival, number: int) -> None:
         async with raw_client(self.running.port) as client:
-            id_ = f"{arrival.tenant}-{number}".encode()
-            await client.send(post(arrival.body, headers=b"x-request-id: %b\r\n" % id_))
+            tenant = arrival.tenant.encode()
+            whose = b"x-request-id: %b-%d\r\nauthorization: %b\r\n" % (tenant, number, tenant)
+            await client.send(post(arrival.body, headers=whose))
             async with asyncio.timeout(120):
                 await client.reader.readuntil(b"\r\n\r\n")
                 # Its answer is whole, or it would not have begun: the rest is read with the connection's end.
@@ -154,5 +156,5 @@ async def overloaded(
             if bounds is not None:
                 # As if keys had told whom each request is from.
                 running.router.queues = dispatcher._queues = Queues(QueueLimits(bounds, max_wait_s))
-                dispatcher._whose = lambda call: Whose(call.id.partition("-")[0])
+                running.router.inference._keys = TrustingKeys()  # type: ignore[assignment]
             yield overload

@@ -11,10 +11,10 @@ from policies.limits.fair_queue import QueueBounds
 from router.api.errors import RouterDraining
 from router.engines.engine import ReplicaLoad
 from router.fleet.replicas import Replica
-from router.flow.call import Call
-from router.flow.queue import QueueLimits, Queues, Whose
+from router.flow.queue import QueueLimits, Queues
 from tests.support.exchanges import RecordedExchange
 from tests.support.flow import WHOLE, Flow, answers, through
+from tests.support.keys import TrustingKeys
 from tests.support.peers import PeerConnection, Script, answer
 from tests.support.raw_client import CHAT
 from tests.support.scripted_server import until
@@ -58,23 +58,18 @@ class Scene:
         (self.pool,) = flow.router.fleet.pools.values()
         dispatcher = flow.router.inference._dispatcher
         flow.router.queues = dispatcher._queues = Queues(QueueLimits(bounds, max_wait_s))
-        dispatcher._whose = whose_in_headers
+        flow.router.inference._keys = TrustingKeys()  # type: ignore[assignment]
 
     def send(self, id_: str, *, body: bytes = CHAT, **headers: str) -> RecordedExchange:
+        whose = f"{headers.pop('tenant', 'anonymous')}/{headers.pop('priority', 'normal')}"
         more = {f"x-{name.replace('_', '-')}": value for name, value in headers.items()}
-        exchange = RecordedExchange(body=body, headers={"x-request-id": id_, **more})
+        exchange = RecordedExchange(body=body, headers={"x-request-id": id_, "authorization": whose, **more})
         self.flow.begin(exchange)
         return exchange
 
     def outcome(self, id_: str) -> str:
         (event,) = [event for event in self.flow.events if event.request_id == id_]
         return event.outcome
-
-
-def whose_in_headers(call: Call) -> Whose:
-    """As keys would tell."""
-    headers = call.exchange.headers
-    return Whose(headers.get("x-tenant", "anonymous"), headers.get("x-priority", "normal"))  # type: ignore[arg-type]
 
 
 Test = Callable[[Scene], Awaitable[None]]
