@@ -31,6 +31,7 @@ from router.flow.watch import Watch
 from router.observe.events import Finished
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
+from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
 from router.observe.warm_joins import WarmJoinCounts
@@ -68,6 +69,7 @@ class Router:
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
+        self.limits = limit_board(config, seat)
         self.metrics = self._metrics()
         self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
@@ -83,7 +85,6 @@ class Router:
         )
         rules = RequestRules(max_depth=config.server.max_json_depth)
         keys = KeyRing(config.keys, time)
-        self.limits = limit_board(config, seat)
         self.inference = Inference(
             self.current_fleet,
             dispatcher,
@@ -114,6 +115,7 @@ class Router:
             ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
             KvEventMetrics(self.current_fleet, self.kv_events.figures),
             WarmJoinCounts(self.current_fleet),
+            LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
             QueueGauge(self.current_fleet),
         ]
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)

@@ -13,7 +13,6 @@ from time import monotonic, time
 
 from msgspec import structs
 
-from policies.limits.rules import Subject
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import limit_board
@@ -36,6 +35,7 @@ from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
+from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
 from router.observe.series import Series
@@ -80,6 +80,7 @@ class Overview:
                 KvEventMetrics(self.current_fleet, self._kv_sums.figures),
                 WorkerGauges(lambda: self._desk.reports),
                 WarmJoinCounts(self.current_fleet),
+                LimitStoreMetrics(lambda: None if self._limits is None else self._limits.state),
                 QueueGauge(self.current_fleet),
             ],
             dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
@@ -171,8 +172,7 @@ class Overview:
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
         self._show_queues()
         if self._limits is not None:
-            for report in self._desk.reports:
-                self._limits.seen(Subject(*fields) for fields in report.limited)
+            self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
         self.metrics.replace(_sum_of(self._all_reports()))
 
     def _show_queues(self) -> None:

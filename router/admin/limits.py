@@ -1,6 +1,6 @@
 """What is shown of limits: the buckets that are in use, and how the place is where they are counted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -9,8 +9,9 @@ from policies.limits.rules import Limit, Plan, Rules, Subject
 from router.config.model import Config
 from router.control.limits.build import build_store
 from router.control.limits.of_config import rules_of
-from router.control.limits.store import LimitStore
+from router.control.limits.store import LimitStore, StoreState, combined
 from router.control.membership import Seat
+from router.control.reports import LimitReport
 from router.flow.admission import Gate
 
 MAX_SUBJECTS = 200
@@ -64,24 +65,36 @@ class LimitBoard:
         self.rules = rules
         self.store = store
         self.gate = Gate(rules, store)
+        self._heard: Sequence[StoreState] = []
+
+    def report(self) -> LimitReport:
+        """For the overview of several workers."""
+        return LimitReport(list(self._subjects), self.store.state)
+
+    def hear(self, reports: Sequence[LimitReport]) -> None:
+        """What the workers say."""
+        for report in reports:
+            for subject in report.subjects:
+                self.rules.plan(subject)
+        self._heard = [report.store for report in reports]
 
     @property
-    def subjects(self) -> Sequence[Subject]:
-        """Whose requests this process has seen lately."""
-        return self.rules.subjects[-MAX_SUBJECTS:]
+    def state(self) -> StoreState:
+        """Of this process's store; where there are workers, of theirs together."""
+        return combined(self._heard or [self.store.state])
 
-    def seen(self, subjects: Iterable[Subject]) -> None:
-        """Other processes have."""
-        for subject in subjects:
-            self.rules.plan(subject)
+    @property
+    def _subjects(self) -> Sequence[Subject]:
+        """Whose requests were seen lately."""
+        return self.rules.subjects[-MAX_SUBJECTS:]
 
     async def view(self) -> LimitsView:
         buckets: dict[str, BucketView] = {}
-        for subject in self.subjects:
+        for subject in self._subjects:
             buckets |= await self._buckets(self.rules.plan(subject))
         return LimitsView(
             limits=[limit.name for limit in self.rules.limits],
-            store=msgspec.convert(self.store.state, StoreView, from_attributes=True),
+            store=msgspec.convert(self.state, StoreView, from_attributes=True),
             buckets=sorted(buckets.values(), key=lambda each: (each.remaining / each.most, each.limit)),
         )
 

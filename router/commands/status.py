@@ -11,6 +11,7 @@ from rich.text import Text
 
 from router.admin.views import ModelView, ReplicaView, StatusView, VersionView
 from router.commands.admin_client import ADMIN_URL, AdminClient
+from router.commands.limit_table import limits_table
 from router.fleet.kv_figures import KvFigures
 
 REFRESH_S = 1.0
@@ -91,6 +92,8 @@ def rendered(status: StatusView) -> RenderableType:
     """The whole of it for a terminal."""
     parts: list[RenderableType] = [_headline(status)]
     parts += [_table(model, status.replicas) for model in status.models]
+    if status.limits.limits:
+        parts.append(limits_table(status.limits))
     parts += [
         Text(f"! {replica.id} ({replica.version}): {warning}", style="yellow")
         for replica in status.replicas
@@ -153,14 +156,14 @@ def _cells(replica: ReplicaView) -> list[RenderableType]:
         Text(replica.engine),
         _state(replica),
         f"{replica.in_flight}{limit}",
-        _figure(replica, "running_requests", _rounded),
-        _figure(replica, "waiting_requests", _rounded),
-        _figure(replica, "prefill_tokens_per_s", _rounded),
-        _figure(replica, "decode_tokens_per_s", _rounded),
+        _figure(replica, "running_requests", rounded),
+        _figure(replica, "waiting_requests", rounded),
+        _figure(replica, "prefill_tokens_per_s", rounded),
+        _figure(replica, "decode_tokens_per_s", rounded),
         _figure(replica, "batch_utilisation", _per_cent),
         _figure(replica, "kv_usage_ratio", _per_cent),
         _figure(replica, "prefix_hit_ratio", _per_cent),
-        _figure(replica, "queue_wait_s", _duration),
+        _figure(replica, "queue_wait_s", duration),
     ]
 
 
@@ -180,7 +183,7 @@ def _kv_events(events: KvFigures | None) -> Text:
         return UNKNOWN
     if not events.connected:
         return Text("not heard", style="red")
-    rate = f"{_rounded(events.events_per_s)}/s"
+    rate = f"{rounded(events.events_per_s)}/s"
     return Text(f"{rate}, {events.losses} lost" if events.losses else rate)
 
 
@@ -191,7 +194,7 @@ def _figure(replica: ReplicaView, name: str, form: Format) -> Text:
     return Text(form(value) + ("*" if name in replica.figures.from_router else ""))
 
 
-def _rounded(value: float) -> str:
+def rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -199,7 +202,7 @@ def _per_cent(value: float) -> str:
     return f"{value:.0%}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

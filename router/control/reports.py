@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from policies.limits.rules import Subject
+from router.control.limits.store import StoreState
 from router.control.messages import Member, Place
 from router.engines.engine import ReplicaLoad
 from router.fleet.kv_figures import KvFigures
@@ -32,6 +34,13 @@ class ReplicaReport(msgspec.Struct, array_like=True, frozen=True):
     """What this worker's requests are estimated to hold there."""
 
 
+class LimitReport(msgspec.Struct, array_like=True, frozen=True):
+    """Limits as one worker sees them: whose requests were counted lately, and its way to the store."""
+
+    subjects: list[Subject]
+    store: StoreState
+
+
 class WorkerReport(msgspec.Struct, frozen=True):
     """One worker: its counters since it began, and its replicas now. `asked`: the question it answers."""
 
@@ -51,8 +60,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     """Other workers, and other routers' workers, that it hears."""
     cpu_s: float
     resident_bytes: int
-    limited: list[tuple[str, ...]] = []
-    """Whose requests limits have counted lately: the fields of `Subject`."""
+    limits: LimitReport | None = None
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):

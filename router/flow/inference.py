@@ -4,7 +4,7 @@ Exactly one `Finished` comes out of every exchange that goes in, whatever become
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic, time
 
@@ -13,7 +13,7 @@ from router.api.ids import RequestIds
 from router.api.openai import RequestRules, read_request
 from router.api.request import Endpoint
 from router.api.tgi import read_generate
-from router.control.keys import ANONYMOUS, KeyRing
+from router.control.keys import ANONYMOUS, Caller, KeyRing
 from router.fleet.routes import Fleet
 from router.flow.admission import Gate
 from router.flow.call import Call, Limits
@@ -86,6 +86,15 @@ class Inference:
                 self._gate.settle(call)
             self._observer(self._finished(call))
 
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Raises `InvalidApiKey` for a head whose request would be refused for it."""
+        self._caller(headers)
+
+    def _caller(self, headers: Mapping[str, str]) -> Caller:
+        if self._keys is None:
+            return ANONYMOUS
+        return self._keys.caller_of(headers.get("authorization"), headers.get("x-api-key"))
+
     def refuse(self, exchange: Exchange, error: TurnoutError) -> None:
         """Answer an exchange whose request could not be read."""
         call = Call(self._ids.of(exchange.headers.get("x-request-id")), exchange, self._limits)
@@ -94,9 +103,7 @@ class Inference:
 
     def _read(self, call: Call, fleet: Fleet) -> None:
         exchange = call.exchange
-        if self._keys is not None:
-            headers = exchange.headers
-            call.caller = self._keys.caller_of(headers.get("authorization"), headers.get("x-api-key"))
+        call.caller = self._caller(exchange.headers)
         call.prioritise(exchange.headers.get("x-turnout-priority"))
         call.shorten(exchange.headers.get("x-turnout-deadline-ms"))
         endpoint = ENDPOINTS.get(exchange.path)

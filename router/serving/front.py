@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from email.utils import formatdate
 from time import monotonic, time
 from typing import Any
@@ -86,6 +86,9 @@ class FrontEnd:
 
     def refuse(self, exchange: Exchange, error: TurnoutError) -> None:
         self._inference.refuse(exchange, error)
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        self._inference.check(headers)
 
     def date_line(self) -> bytes:
         second = int(time())

@@ -6,7 +6,7 @@ head says and by nothing else, within budgets of bytes, fields and time.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Protocol, cast
 
@@ -21,6 +21,9 @@ Serve = Callable[[Exchange], None]
 """Takes an exchange and sees to it that it is answered."""
 
 _NO_HEAD = Head("POST", "/", {}, 0, chunked=False, keep_alive=False, expects_continue=False, http_1_0=False)
+
+UNCHECKED_BYTES = 65_536
+"""A body that is no larger is read before anybody asks whose it is."""
 
 FIRST_REQUEST_S = 0.5
 """What a connection that was accepted last still has, once the listener is closed, to begin its request."""
@@ -39,6 +42,10 @@ class Host(Protocol):
     def date_line(self) -> bytes: ...
     def serve(self, exchange: Exchange) -> None: ...
     def refuse(self, exchange: Exchange, error: TurnoutError) -> None: ...
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Raises `InvalidApiKey` for a head whose request would be refused for it."""
+        ...
+
     def ordinary(self) -> asyncio.Protocol:
         """A protocol that hosts the ASGI app."""
         ...
@@ -167,6 +174,8 @@ class HttpConnection(asyncio.Protocol):
             return
         del buffer[:size]
         self._head = head
+        if head.length > UNCHECKED_BYTES or head.chunked or head.expects_continue:
+            self._host.check(head.headers)
         self._chunks = ChunkedBody(budget) if head.chunked else None
         self._deadline = monotonic() + budget.body_timeout_s
         if head.expects_continue and self._transport is not None and not buffer:

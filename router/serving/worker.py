@@ -47,7 +47,7 @@ class Deputy:
             peers=0 if sharing is None else sharing.peers,
             cpu_s=sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),
             resident_bytes=_resident_bytes(),
-            limited=[] if router.limits is None else list(router.limits.subjects),
+            limits=None if router.limits is None else router.limits.report(),
         )
 
     def _replica(self, place: Place, replica: Replica) -> ReplicaReport:

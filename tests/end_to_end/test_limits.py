@@ -100,6 +100,31 @@ def test_a_client_key_stays_here_and_the_replica_gets_its_own() -> None:
     run_strictly(run())
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"expect: 100-continue\r\ncontent-length: 900000",
+        b"content-length: 1000000",
+        b"transfer-encoding: chunked",
+    ],
+)
+def test_nobody_sends_much_without_a_key(head: bytes) -> None:
+    """Refused by its head alone: no byte of the body is waited for, and none is asked for."""
+
+    async def run() -> None:
+        async with (
+            simulated_fleet("vllm", more=key("team", TEAM)) as fleet,
+            raw_client(fleet.running.port) as client,
+        ):
+            begin = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n"
+            await client.send(begin + head + b"\r\n\r\n")
+            answer = await client.answer()
+            assert (answer.status, answer.code) == (401, "invalid_api_key")
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+    run_strictly(run())
+
+
 @pytest.mark.parametrize("path", [b"/livez", b"/readyz", b"/health"])
 def test_whether_the_router_is_well_is_no_secret(path: bytes) -> None:
     async def run() -> None:

@@ -16,8 +16,12 @@ STEP_US = 5_000_000
 class Members:
     """One process among those that use the same server."""
 
-    def __init__(self, scripts: Scripts, shown: str, processes: int) -> None:
-        """`processes`: how many there are as long as the server has not said."""
+    def __init__(self, scripts: Scripts, shown: str, processes: int, *, takes_part: bool = True) -> None:
+        """`processes`: how many there are as long as the server has not said.
+
+        One that takes no part only looks, and limits are not divided for it.
+        """
+        self._takes_part = takes_part
         self.shares = max(1, processes)
         self.resets = 0
         self._beat = scripts.beat
@@ -29,7 +33,9 @@ class Members:
     def beat(self, tag: str, *, leaves: bool = False) -> bytes:
         """The command by which this process lives on, or `leaves`. `tag` is one that the server has."""
         keys = (f"{tag}:members", f"{tag}:generation")
-        return self._beat.call(keys, (self._own, 0 if leaves else 1, token_hex(8)), whole=True)
+        return self._beat.call(
+            keys, (self._own, int(self._takes_part and not leaves), token_hex(8)), whole=True
+        )
 
     def read(self, count: int, mark: bytes, server_us: int) -> None:
         """What the server answers to a beat."""

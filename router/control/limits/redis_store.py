@@ -13,6 +13,7 @@ from policies.limits.ask import Ask, Verdict
 from router.config.process import RedisConfig
 from router.control.limits.away import Away
 from router.control.limits.cluster import Address, Cluster
+from router.control.limits.denials import Denials
 from router.control.limits.failures import Failure, Kind
 from router.control.limits.journal import Journal, cancellation, forced, settlement
 from router.control.limits.leases import RENEW_S, Leases
@@ -34,16 +35,25 @@ class RedisStore:
     """One process's way to the limits of its fleet. Used on one event loop, from `start` to `close`."""
 
     def __init__(
-        self, config: RedisConfig, *, total_s: float = 900.0, processes: int = 1, sequenced: bool = False
+        self,
+        config: RedisConfig,
+        *,
+        total_s: float = 900.0,
+        processes: int = 1,
+        takes_part: bool = True,
+        sequenced: bool = False,
     ) -> None:
         """`total_s`: how long a request can last. `processes`: how many there are until Redis says it.
 
+        `takes_part`: it admits requests, so limits are divided for it too while Redis is away.
         `sequenced`: every decision gets the number at which Redis made it, for those who check them.
         Raises `ValueError` for a URL that is none.
         """
         self._url = config.url
         self._timeout_s = config.timeout_ms / 1000
         self._processes = processes
+        self._takes_part = takes_part
+        self._denials = Denials()
         self._patient = config.on_failure == "deny"
         self._scripts = Scripts(total_s, sequenced=sequenced)
         self._leases = Leases()
@@ -114,6 +124,9 @@ class RedisStore:
             return FreeReservation(ask)
         if not node.ready:
             return self._admit_without(node, home, ask)
+        denied = self._denials.recall(monotonic_us(), ask)
+        if denied is not None:
+            return CountedReservation(ask, denied, (0, 0), self._settle)
         try:
             call = node.call(self._scripts.admission(ask, "admit"))
             await call
@@ -134,6 +147,8 @@ class RedisStore:
         self._recent.note(monotonic_us(), ask, verdict)
         if verdict.admitted:
             self._leases.add(ask)
+        else:
+            self._denials.note(monotonic_us(), ask, verdict)
         return CountedReservation(ask, verdict, (reply[2], reply[3]), self._settle)
 
     async def _look(self, node: Node, home: str, ask: Ask) -> Verdict:
@@ -243,7 +258,7 @@ class RedisStore:
             Endpoint(self._url, address),
             self._scripts,
             self._timeout_s,
-            Members(self._scripts, self._url.masked(), self._processes),
+            Members(self._scripts, self._url.masked(), self._processes, takes_part=self._takes_part),
             returned=self._returned,
             learned=self._learned,
             patient=self._patient,

@@ -1,7 +1,7 @@
 """The seam between what a request may use and where that is counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from policies.limits.ask import Ask, Verdict
@@ -39,6 +39,22 @@ class StoreState:
     """Times that the store went away."""
     dropped: int = 0
     """Settlements that were given up, as too many waited or the store would not have them."""
+
+
+def combined(states: Sequence[StoreState]) -> StoreState:
+    """Of several processes; the place is the first's that is not well. Raises ValueError for none."""
+    if not states:
+        raise ValueError("there is no state of no store")
+    shown = min(states, key=lambda state: state.healthy)
+    return replace(
+        shown,
+        shares=max(state.shares for state in states),
+        unsettled=sum(state.unsettled for state in states),
+        unknown=sum(state.unknown for state in states),
+        resets=max(state.resets for state in states),
+        lost=sum(state.lost for state in states),
+        dropped=sum(state.dropped for state in states),
+    )
 
 
 class LimitStore(Protocol):
