@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import httpx
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -14,6 +15,7 @@ from loadtest.demo.fleet import MODEL, DemoFleet, demo_fleet
 from loadtest.demo.report import print_report
 from loadtest.demo.traffic import Turn, drive
 from loadtest.router_process import RouterDidNotStart
+from router.admin.limits import LimitsView
 
 _MODELS = {MODEL: 6.0, "gpt-4o-mini": 2.0, f"{MODEL}@v2": 2.0}
 
@@ -57,8 +59,8 @@ async def _demo(
         console.print("starting 7 simulated replicas of 4 engines, and the router ...")
         async with demo_fleet(Path(folder), *ports) as fleet:
             turns = await _traffic(console, fleet, seconds, clients)
-            print_report(console, fleet, turns, await _replica_figures(fleet))
-            if any(turn.error or turn.status != 200 for turn in turns):
+            print_report(console, fleet, turns, await _replica_figures(fleet), await _limits(fleet))
+            if any((turn.error or turn.status != 200) and not turn.refused for turn in turns):
                 raise DemoFailed("some requests failed; the table above says which")
             if keep:
                 console.print("\n[bold]everything stays up; Ctrl-C ends it[/]")
@@ -94,3 +96,8 @@ async def _replica_figures(fleet: DemoFleet) -> dict[str, dict[str, object]]:
     async with httpx.AsyncClient(timeout=5) as client:
         listed = (await client.get(f"{fleet.admin}/api/replicas")).json()
     return {replica["id"]: replica for replica in listed["replicas"]}
+
+
+async def _limits(fleet: DemoFleet) -> LimitsView:
+    async with httpx.AsyncClient(timeout=5) as client:
+        return msgspec.json.decode((await client.get(f"{fleet.admin}/api/limits")).content, type=LimitsView)

@@ -11,6 +11,8 @@ from loadtest.router_process import router_running
 
 MODEL = "llama-8b"
 SERVED_NAME = "demo-8b"
+GUEST = "guest"
+"""A user who may ask less than one would like to."""
 VERSIONS = {
     "v1": ("vllm", "vllm", "tgi", "trtllm", "triton"),
     "v2": ("vllm", "trtllm"),
@@ -18,6 +20,18 @@ VERSIONS = {
 """What serves each version; versions answer differently, replicas of one version alike."""
 
 _SEEDS = {"v1": 1, "v2": 2}
+_LIMITS = f"""[[limits]]
+name = "per-user"
+per = ["user"]
+tokens_per_minute = 600000
+concurrency = 8
+
+[[limits]]
+name = "guests"
+match = {{ user = "{GUEST}" }}
+requests_per_minute = 60
+burst_s = 5
+"""
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -73,6 +87,7 @@ def config_text(members: Sequence[Member], port: int, admin_port: int, folder: P
         lines.append(
             f'[models.{MODEL}.versions.{version}]\nserved_name = "{SERVED_NAME}"\nreplicas = [\n{entries}]\n'
         )
+    lines.append(_LIMITS)
     return "\n".join(lines)
 
 

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from loadtest.demo.fleet import MODEL, DemoFleet
 from loadtest.demo.traffic import Turn
+from router.admin.limits import LimitsView
+from router.commands.limit_table import limits_table
 
 K = TypeVar("K")
 
@@ -19,12 +21,15 @@ _BAR = 16
 Figures = Mapping[str, Mapping[str, object]]
 
 
-def print_report(console: Console, fleet: DemoFleet, turns: Sequence[Turn], replicas: Figures) -> None:
+def print_report(
+    console: Console, fleet: DemoFleet, turns: Sequence[Turn], replicas: Figures, limits: LimitsView
+) -> None:
     """`replicas` is what the admin listener says of each, by id."""
     answered = [turn for turn in turns if turn.status == 200 and not turn.error]
     console.print()
     console.print(_by_replica(fleet, answered, replicas))
     console.print(_by_name(answered))
+    console.print(limits_table(limits))
     console.print(_summary(turns, answered))
     console.print(Panel(_next_steps(fleet), title="try next", title_align="left", padding=(1, 2)))
 
@@ -72,12 +77,15 @@ def _by_name(turns: Sequence[Turn]) -> Table:
 
 def _summary(turns: Sequence[Turn], answered: Sequence[Turn]) -> str:
     retried = sum(turn.attempts > 1 for turn in answered)
-    failed = len(turns) - len(answered)
+    refused = [turn for turn in turns if turn.refused]
+    failed = len(turns) - len(answered) - len(refused)
     tokens = sum(turn.completion_tokens for turn in answered)
     text = (
-        f"{len(answered)} answers, {tokens} tokens, {retried} retried, {failed} failed; no limits configured"
+        f"{len(answered)} answers, {tokens} tokens, {retried} retried, {failed} failed; "
+        f"limits made a guest wait {len(refused)} times"
     )
-    problems = sorted({turn.error or f"status {turn.status}" for turn in turns if turn not in answered})
+    bad = [turn for turn in turns if turn not in answered and not turn.refused]
+    problems = sorted({turn.error or f"status {turn.status}" for turn in bad})
     return "\n".join([text, *problems])
 
 

@@ -9,6 +9,8 @@ from time import monotonic
 import httpx
 import msgspec
 
+from loadtest.demo.fleet import GUEST
+
 SYSTEM_PROMPT = "You are the assistant of a small railway company. " + " ".join(
     f"Rule {n}: answer about timetables, tickets, platforms and delays, politely and in full sentences."
     for n in range(1, 40)
@@ -38,6 +40,12 @@ class Turn:
     completion_tokens: int = 0
     cached_tokens: int | None = None
     error: str = ""
+    retry_after_s: float = 0.0
+
+    @property
+    def refused(self) -> bool:
+        """By a limit; the client waits as long as it is told."""
+        return self.status == 429
 
 
 @dataclass(slots=True)
@@ -62,7 +70,7 @@ class Answer:
 
 
 async def converse(
-    client: httpx.AsyncClient, model: str, session: str, turns: int, random: Random
+    client: httpx.AsyncClient, model: str, user: str, session: str, turns: int, random: Random
 ) -> AsyncIterator[Turn]:
     """A conversation of `turns` turns; each extends the one before."""
     messages = [{"role": "system", "content": SYSTEM_PROMPT}]
@@ -70,6 +78,7 @@ async def converse(
         messages.append({"role": "user", "content": random.choice(_QUESTIONS)})
         body = {
             "model": model,
+            "user": user,
             "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -77,6 +86,10 @@ async def converse(
         }
         turn, text = await _ask(client, body, session)
         yield turn
+        while turn.refused:
+            await asyncio.sleep(turn.retry_after_s)
+            turn, text = await _ask(client, body, session)
+            yield turn
         messages.append({"role": "assistant", "content": text})
 
 
@@ -104,6 +117,7 @@ async def _ask(client: httpx.AsyncClient, body: dict[str, object], session: str)
         completion_tokens=_number(answer.usage, "completion_tokens"),
         cached_tokens=details.get("cached_tokens") if isinstance(details, dict) else None,
         error=answer.error,
+        retry_after_s=float(headers.get("retry-after-ms", 0.0)) / 1000,
     )
     return turn, "".join(answer.text)
 
@@ -129,7 +143,8 @@ async def drive(
         while monotonic() < end:
             count += 1
             model = random.choices(list(models), list(models.values()))[0]
-            async for turn in converse(client, model, f"demo-{number}-{count}", 4, random):
+            user = GUEST if number == 0 else f"passenger-{number}"
+            async for turn in converse(client, model, user, f"demo-{number}-{count}", 4, random):
                 turns.append(turn)
                 tell(turn)
                 if monotonic() >= end:

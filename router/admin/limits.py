@@ -129,4 +129,4 @@ class LimitBoard:
 
 
 def _subject(limit: Limit, subject: Subject) -> dict[str, str]:
-    return {name: getattr(subject, name) for name in limit.per}
+    return {**limit.match, **{name: getattr(subject, name) for name in limit.per}}
