@@ -72,6 +72,26 @@ def test_what_was_used_without_redis_is_owed_to_it(server: RedisServer) -> None:
     run_strictly(run(), uv=True)
 
 
+def test_what_is_owed_is_taken_from_an_empty_bucket_too(server: RedisServer) -> None:
+    """Two processes that each admitted what was left: the second's use is debt beyond the window."""
+
+    async def run() -> None:
+        async with through_proxy(server) as (limits, proxy):
+            proxy.refuse()
+            await until(lambda: not limits.state.healthy)
+            lease = await limits.admit(slot_ask(1))
+            assert (await limits.admit(ask(10 * SECOND))).verdict.admitted
+            async with store(server.url) as other:
+                await other.admit(ask(10 * SECOND))
+                await other.admit(slot_ask(1))
+                await proxy.listen()
+                assert 12 * SECOND < await backlog_us(limits) <= 20 * SECOND
+                assert (await limits.look(slot_ask(1))).held == [2]
+            lease.settle([])
+
+    run_strictly(run(), uv=True)
+
+
 def test_slots_that_were_given_without_redis_are_leases_afterwards(server: RedisServer) -> None:
     async def run() -> None:
         async with through_proxy(server) as (limits, proxy):
@@ -83,6 +103,7 @@ def test_slots_that_were_given_without_redis_are_leases_afterwards(server: Redis
             await proxy.listen()
             await until(lambda: limits.state.healthy and limits.state.unsettled == 0)
             assert (await limits.look(slot_ask(2))).held == [2]
+            assert limits._leases.held(key("l::c")) == 2, "both are renewed"
             meanwhile.settle([])
             before.settle([])
             await until(lambda: limits.state.unsettled == 0)

@@ -266,8 +266,8 @@ def test_leases_are_renewed_and_only_while_open(server: RedisServer) -> None:
                     client.zadd(name, dict.fromkeys(client.zrange(name, 0, -1), 1000000.0))
                     client.zadd(name, {"of a dead process": 1e6})
                 held[0].settle([])
-                limits._renew()
                 await until(lambda: limits.state.unsettled == 0)
+                limits._renew()
                 seconds, us = client.time()
                 for name, count in ((key("l0::c"), 299), (key("l1::c"), 300)):
                     await until(lambda name=name: client.zscore(name, "of a dead process") is None)
@@ -276,6 +276,22 @@ def test_leases_are_renewed_and_only_while_open(server: RedisServer) -> None:
                     assert min(scores) > seconds * 1e6 + us + 20 * SECOND
             for each in held[1:]:
                 each.settle([])
+
+    run_strictly(run(), uv=True)
+
+
+def test_a_lease_that_nobody_renewed_ends(server: RedisServer) -> None:
+    """L18, L20: by the server's clock, in the admission itself."""
+
+    async def run() -> None:
+        async with store(server.url) as limits:
+            await limits.admit(slot_ask(1))
+            assert not (await limits.admit(slot_ask(1))).verdict.admitted
+            with looking_into(server.url) as client:
+                client.zincrby(key("l::c"), -30 * SECOND, client.zrange(key("l::c"), 0, 0)[0])
+            assert (await limits.look(slot_ask(1))).admitted
+            freed = (await limits.admit(slot_ask(1))).verdict
+            assert (freed.admitted, freed.held) == (True, [1])
 
     run_strictly(run(), uv=True)
 
