@@ -76,11 +76,20 @@ def test_one_bad_first_answer_is_enough(health: Reply, reason: str) -> None:
     """A replica that was never seen well is not given the benefit of a streak."""
 
     async def act(scene: Scene, server: ScriptedServer) -> None:
-        one = watched(server.url)
+        one, asked = watched(server.url), []
+        note = scene.prober.changed
+        assert note is not None
+
+        def count(change: HealthChange) -> None:
+            # What is down is soon asked again.
+            asked.append(server.seen["/health"])
+            note(change)
+
+        scene.prober.changed = count
         scene.prober.follow([one])
         await until(lambda: not one.replica.up)
         assert [(up, reason in why) for _, up, why in scene.changes] == [(False, True)]
-        assert server.seen["/health"] == 1
+        assert asked == [1]
 
     play(act, health, config=SLOW)
 
