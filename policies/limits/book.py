@@ -21,18 +21,19 @@ class Book:
         tats_us, held = self._tats_us, self._held
         return decide(
             ask,
-            [tats_us.get(key, 0) for key, _, _ in ask.budgets],
-            [held.get(key, 0) for key, _ in ask.slots],
+            [tats_us.get(budget[0], 0) for budget in ask.budgets],
+            [held.get(slots[0], 0) for slots in ask.slots],
             now_us,
         )
 
     def admit(self, ask: Ask, now_us: int) -> Verdict:
         verdict = self.look(ask, now_us)
         if verdict.refused == ADMITTED:
-            for (key, _, _), backlog_us in zip(ask.budgets, verdict.backlogs_us, strict=True):
-                self._tats_us[key] = now_us + backlog_us
-            for (key, _), held in zip(ask.slots, verdict.held, strict=True):
-                self._held[key] = held
+            tats_us = self._tats_us
+            for budget, backlog_us in zip(ask.budgets, verdict.backlogs_us, strict=True):
+                tats_us[budget[0]] = now_us + backlog_us
+            for slots, held in zip(ask.slots, verdict.held, strict=True):
+                self._held[slots[0]] = held
         self._asks += 1
         if self._asks % _SWEEP_EVERY == 0:
             self._sweep(now_us)

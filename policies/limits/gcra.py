@@ -16,18 +16,15 @@ _MINUTE_US = 60_000_000
 class Rate:
     """So many units a minute, of which `burst_s` seconds' worth may be used at once."""
 
-    __slots__ = ("_denominator", "_numerator", "window_us")
+    __slots__ = ("_denominator", "_numerator", "capacity", "window_us")
 
     def __init__(self, per_minute: float, burst_s: float) -> None:
         # Whole numbers: a float's quotient could sell a fraction of a unit twice.
         self._numerator, denominator = Fraction(per_minute).as_integer_ratio()
         self._denominator = denominator * _MINUTE_US
         self.window_us = round(burst_s * 1_000_000)
-
-    @property
-    def capacity(self) -> int:
+        self.capacity = self.units(self.window_us)
         """Whole units in a full bucket."""
-        return self.units(self.window_us)
 
     def cost_us(self, units: int) -> int:
         """The time in which `units` are earned, rounded up: so it is never sold twice.

@@ -77,6 +77,10 @@ class Plan:
 
     subject: Subject
     buckets: Sequence[Bucket]
+    budgets: Sequence[Budget]
+    """Of the buckets, for one unit of each."""
+    counting: Sequence[tuple[int, Bucket]]
+    """Those of tokens, and where they stand among the buckets."""
     slots: Sequence[Slots]
     concurrent: Sequence[Limit]
     """Whose `slots` these are."""
@@ -129,15 +133,17 @@ class Rules:
         concurrent = [limit for limit in mine if limit.concurrency is not None]
         slots = [Slots(limit.key(subject, "c"), limit.concurrency or 0) for limit in concurrent]
         admitted = tuple((limit.name, "admitted") for limit in mine)
-        counting = [bucket for bucket in buckets if bucket.kind == "tokens"]
+        counting = [(index, bucket) for index, bucket in enumerate(buckets) if bucket.kind == "tokens"]
         return Plan(
             subject,
             tuple(buckets),
+            tuple(bucket.budget for bucket in buckets),
+            tuple(counting),
             tuple(slots),
             tuple(concurrent),
             admitted,
-            reserves=tuple({bucket.limit.output_reserve: None for bucket in counting}),
-            stops=tuple(bucket for bucket in counting if bucket.limit.stops),
+            reserves=tuple({bucket.limit.output_reserve: None for _, bucket in counting}),
+            stops=tuple(bucket for _, bucket in counting if bucket.limit.stops),
         )
 
 

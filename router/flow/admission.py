@@ -55,11 +55,11 @@ class Gate:
             return
         size = _size(call, request, route)
         expected = self._expect(plan, size)
-        units = [_units(bucket, expected) for bucket in plan.buckets]
+        units, budgets = _reserve(plan, expected)
         limited = call.limited = Limited(plan, size, units, plan.admitted)
         if NEVER in units:
             raise _never(limited, expected)
-        ask = Ask(f"{self._router}{next(self._numbers):x}", _budgets(plan, units), plan.slots)
+        ask = Ask(f"{self._router}{next(self._numbers):x}", budgets, plan.slots)
         reservation = await self._store.admit(ask)
         verdict = reservation.verdict
         if verdict.refused != ADMITTED:
@@ -78,19 +78,16 @@ class Gate:
             return
         reservation, limited.reservation = limited.reservation, None
         plan, overrun = limited.plan, limited.overrun
-        most = max(limited.units, default=0)
-        subject = plan.subject
+        subject, most = plan.subject, max(limited.units, default=0)
         used = self._costs.settle(subject.tenant, subject.model, limited.size, most, _delivered(call))
-        shifts = []
-        for bucket, units in zip(plan.buckets, limited.units, strict=True):
-            if bucket.kind == "tokens":
-                now = bucket.price.tokens(used)
-                limited.reserved_tokens, limited.charged_tokens = units, now
-            else:
-                # A request that no replica was ever asked was not started.
-                now = 1 if call.tries else 0
-            shift_us = 0 if now == units else bucket.rate.cost_us(now) - bucket.rate.cost_us(units)
-            shifts.append(shift_us if overrun is None else shift_us - overrun.extra_us(bucket))
+        # A request that no replica was ever asked was not started.
+        shifts = [0 if call.tries else -cost_us for _, cost_us, _ in plan.budgets]
+        for index, bucket in plan.counting:
+            reserved, charged = limited.units[index], bucket.price.tokens(used)
+            limited.reserved_tokens, limited.charged_tokens = reserved, charged
+            shifts[index] = bucket.rate.cost_us(charged) - bucket.rate.cost_us(reserved)
+            if overrun is not None:
+                shifts[index] -= overrun.extra_us(bucket)
         reservation.settle(shifts)
         if overrun is not None:
             overrun.settle()
@@ -99,7 +96,7 @@ class Gate:
         """What each limit would say of this request now, by itself. Takes nothing."""
         plan = self._rules.plan(self._subject(caller, request, route))
         expected = self._expect(plan, size_of(request))
-        units = [_units(bucket, expected) for bucket in plan.buckets]
+        units, _ = _reserve(plan, expected)
         # An empty cost looks at the bucket alone: all are to be seen, not the tightest.
         free = [bucket.budget._replace(cost_us=0) for bucket in plan.buckets]
         now = await self._store.look(Ask("", free, [Slots(key, ENDLESS) for key, _ in plan.slots]))
@@ -139,11 +136,14 @@ def _size(call: Call, request: InferenceRequest, route: Route) -> Size:
     return size if prompt is None or not prompt.exact else size._replace(exact_tokens=prompt.tokens)
 
 
-def _units(bucket: Bucket, expected: Mapping[Reserve, Expected]) -> int:
-    """What to take of a bucket; `NEVER` if that is more than it can ever give."""
-    if bucket.kind == "requests":
-        return 1
-    return expected[bucket.limit.output_reserve].within(bucket.rate.capacity)
+def _reserve(plan: Plan, expected: Mapping[Reserve, Expected]) -> tuple[list[int], list[Budget]]:
+    """What to take of each bucket, in units and as budgets; `NEVER` if that is more than it can ever give."""
+    units, budgets = [1] * len(plan.budgets), list(plan.budgets)
+    for index, bucket in plan.counting:
+        rate, (key, _, window_us) = bucket.rate, bucket.budget
+        units[index] = taken = expected[bucket.limit.output_reserve].within(rate.capacity)
+        budgets[index] = Budget(key, rate.cost_us(taken), window_us)
+    return units, budgets
 
 
 def _granted(limited: Limited, expected: Mapping[Reserve, Expected]) -> int:
@@ -177,13 +177,6 @@ def _slots_check(limit: Limit, held: int) -> LimitCheck:
     most = limit.concurrency or 0
     left = most - held + 1
     return LimitCheck(limit.name, "concurrency", 1, max(0, left), left > 0, 0.0 if left > 0 else None)
-
-
-def _budgets(plan: Plan, units: Sequence[int]) -> list[Budget]:
-    return [
-        budget if taken == 1 else Budget(budget.key, rate.cost_us(taken), budget.window_us)
-        for (_, _, rate, _, budget), taken in zip(plan.buckets, units, strict=True)
-    ]
 
 
 def _delivered(call: Call) -> Delivered:
