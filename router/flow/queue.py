@@ -143,7 +143,7 @@ class PoolQueue:
         waiting = Waiting(
             tenant=whose.tenant,
             priority=whose.priority,
-            tokens=max(1, self._pool.size(request, facts).total),
+            tokens=max(1, self._pool.tokens(request, facts)),
             bytes=len(request.body),
             expires_at=min(call.deadline, now + self._limits.max_wait_s),
             kind=self._kind(request),

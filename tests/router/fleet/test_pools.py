@@ -94,7 +94,7 @@ def test_a_lease_holds_its_tokens() -> None:
     there, (one, _) = pool()
     lease = with_room(there)
     assert lease is not None
-    assert one.tokens == there.size(REQUEST, there.facts(REQUEST)).in_flight > 0
+    assert one.tokens == there.sizes.in_flight(REQUEST, None) > 0
     lease.close(None, NOW)
     lease.close(None, NOW)
     assert (one.tokens, one.in_flight) == (0, 0)
