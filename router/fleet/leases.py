@@ -37,8 +37,8 @@ class Lease:
     def close(
         self,
         outcome: Outcome | None,
-        now: float,
-        answer: Prompt | None = None,
+        now: float,  # noqa: ARG002
+        answer: Prompt | None = None,  # noqa: ARG002
     ) -> None:
         """Give the slot back. None: the attempt was never sent. A second call changes nothing."""
         if not self._open:
@@ -52,12 +52,8 @@ class Lease:
         replica.tokens -= self._tokens
         if outcome is not None:
             replica.meter.count(outcome)
-        self._closed(outcome, now, answer)
         if replica.room_made is not None:
             replica.room_made()
-
-    def _closed(self, outcome: Outcome | None, now: float, answer: Prompt | None) -> None:
-        """Tell whoever is to know, before anybody takes the slot."""
 
 
 Told = Dispatched | FirstToken | Done | Forgotten
@@ -87,8 +83,14 @@ class ToldLease(Lease):
     def wants_answer(self) -> bool:
         return self._event.prompt is not None and self.replica.engine.caches_answers
 
-    def _closed(self, outcome: Outcome | None, now: float, answer: Prompt | None) -> None:
+    def close(self, outcome: Outcome | None, now: float, answer: Prompt | None = None) -> None:
+        if not self._open:
+            return
         prompt = self._event.prompt
         if prompt is not None and outcome is not None and outcome.prompt_tokens:
             self._hasher.learn(prompt, outcome.prompt_tokens)
-        self._tell(Done(self.replica.id, self._event.ticket, now, outcome, answer))
+        try:
+            # Before the slot is given back: whoever waits takes it in there, and chooses by what is known.
+            self._tell(Done(self.replica.id, self._event.ticket, now, outcome, answer))
+        finally:
+            super().close(outcome, now)

@@ -15,7 +15,7 @@ from router.fleet.facts import Facts
 from router.fleet.leases import Lease, Tell, Told, ToldLease
 from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Replica
-from router.fleet.sizes import RequestSizes, Size
+from router.fleet.sizes import RequestSizes
 
 
 class Pool:
@@ -110,15 +110,15 @@ class Pool:
         """That of its freest replica; from 1 on requests wait, infinite without any that is up."""
         return pool_saturation(replica.saturation for replica in self.replicas if replica.serves)
 
-    def size(self, request: InferenceRequest, facts: Facts) -> Size:
-        """What the request is estimated to cost."""
-        return self.sizes.size(request, facts.prompt if self.policy.learns else None)
+    def tokens(self, request: InferenceRequest, facts: Facts) -> int:
+        """What the request is estimated to cost, prompt and answer."""
+        return self.sizes.total(request, facts.prompt if self.policy.learns else None)
 
     def lease_on(self, replica: Replica, request: InferenceRequest, facts: Facts, now: float) -> Lease:
         """Lease this one, whatever it can do."""
         tell = self._tell
         prompt = facts.prompt if self.policy.learns else None
-        tokens = self.sizes.size(request, prompt).in_flight
+        tokens = self.sizes.in_flight(request, prompt)
         if tell is None:
             return Lease(replica, tokens)
         event = Dispatched(replica.id, next(self._tickets), now, prompt, request.stream)

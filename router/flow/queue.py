@@ -135,7 +135,7 @@ class PoolQueue:
         waiting = Waiting(
             tenant=call.caller.tenant,
             priority=call.priority,
-            tokens=max(1, self._pool.size(request, facts).total),
+            tokens=max(1, self._pool.tokens(request, facts)),
             bytes=len(request.body),
             expires_at=min(call.deadline, now + self._limits.max_wait_s),
             kind=self._kind(request),

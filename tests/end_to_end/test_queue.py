@@ -51,10 +51,12 @@ def refusal_s(it: Overload) -> list[float]:
 # ---- fairness ----
 
 
-async def hogged(factor: float, rate_per_s: float, seconds: float, speed: float) -> Overload:
+async def hogged(
+    factor: float, rate_per_s: float, seconds: float, speed: float, bounds: QueueBounds
+) -> Overload:
     """Nine tenants at a rate, and a tenth at `factor` times that; all together more than two engines can do."""
     async with overloaded(
-        bounds=QueueBounds(), entry=KNOWN, more=SHORT_SCRAPES, max_num_seqs=SLOTS, speed=speed
+        bounds=bounds, entry=KNOWN, more=SHORT_SCRAPES, max_num_seqs=SLOTS, speed=speed
     ) as it:
         await warmed(it)
         rates = dict.fromkeys(OTHERS, rate_per_s) | {HOG: factor * rate_per_s}
@@ -73,7 +75,7 @@ def test_a_tenant_that_floods_the_fleet_gets_no_more_than_its_share() -> None:
     """Fifty times the requests of each of nine others buy it as many tokens as them, and refusals."""
 
     async def run() -> None:
-        it = await hogged(50, rate_per_s=14.0, seconds=2.5, speed=1.5)
+        it = await hogged(50, 14.0, seconds=2.0, speed=1.5, bounds=QueueBounds(200))
         tokens = tokens_by_tenant(it.contested)
         assert len(tokens) == 10
         assert jain(list(tokens.values())) >= 0.85
@@ -88,8 +90,8 @@ def test_others_hardly_notice_a_tenant_that_floods_the_fleet() -> None:
     """Jain's index of the tokens, and how long the others wait, beside ten equal tenants on the same fleet."""
 
     async def run() -> None:
-        alone = await hogged(1, rate_per_s=4.5, seconds=20, speed=0.5)
-        flooded = await hogged(50, rate_per_s=4.5, seconds=20, speed=0.5)
+        alone = await hogged(1, 4.5, seconds=20, speed=0.5, bounds=QueueBounds())
+        flooded = await hogged(50, 4.5, seconds=20, speed=0.5, bounds=QueueBounds())
         index = jain(list(tokens_by_tenant(flooded.contested).values()))
         waits = [quantile(waits_of_others(it), 0.99) for it in (alone, flooded)]
         print(
@@ -117,10 +119,16 @@ async def peak_per_s(seconds: float, **options: object) -> float:
 
 
 async def overloaded_per_s(
-    seconds: float, times: float, peak: float, settle_s: float, entry: str, **options: object
+    seconds: float,
+    times: float,
+    peak: float,
+    settle_s: float,
+    entry: str,
+    max_requests: int = 200,
+    **options: object,
 ) -> tuple[float, Overload]:
     async with overloaded(
-        bounds=QueueBounds(max_requests=200, tenant_share=1.0),
+        bounds=QueueBounds(max_requests, tenant_share=1.0),
         entry=entry,
         more=SHORT_SCRAPES,
         max_num_seqs=SLOTS,
@@ -142,8 +150,8 @@ def test_a_queue_keeps_the_engines_busy() -> None:
     """Held back in the router, requests still come to the engines in time."""
 
     async def run() -> None:
-        peak = await peak_per_s(1.5, speed=1.0)
-        got, it = await overloaded_per_s(2.0, 2.5, peak, 0.5, KNOWN, speed=1.0)
+        peak = await peak_per_s(1.0, speed=1.0)
+        got, it = await overloaded_per_s(1.5, 2.5, peak, 0.5, KNOWN, 40, speed=1.0)
         assert any(event.queue_wait_s for event in it.served)
         assert got >= 0.75 * peak
 
