@@ -75,6 +75,7 @@ class _Way(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._early: list[bytes] = []
         self._ended = False
+        self._due_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -86,9 +87,12 @@ class _Way(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._proxy.holding:
             return
-        delay_s = self._proxy.delay_s
-        if delay_s and self.connecting is not None:
-            asyncio.get_running_loop().call_later(delay_s, self.other.write, data)
+        loop = asyncio.get_running_loop()
+        if self.connecting is not None:
+            # What comes later does not overtake what is still held.
+            self._due_at = max(self._due_at, loop.time() + self._proxy.delay_s)
+        if self._due_at > loop.time():
+            loop.call_at(self._due_at, self.other.write, data)
         else:
             self.other.write(data)
 

@@ -46,14 +46,15 @@ class RedisStore:
         """`total_s`: how long a request can last. `processes`: how many there are until Redis says it.
 
         `takes_part`: it admits requests, so limits are divided for it too while Redis is away.
-        `sequenced`: every decision gets the number at which Redis made it, for those who check them.
+        `sequenced`: every decision gets the number at which Redis made it, for those who check them; so none
+        is remembered.
         Raises `ValueError` for a URL that is none.
         """
         self._url = config.url
         self._timeout_s = config.timeout_ms / 1000
         self._processes = processes
         self._takes_part = takes_part
-        self._denials = Denials()
+        self._denials = None if sequenced else Denials()
         self._patient = config.on_failure == "deny"
         self._scripts = Scripts(total_s, sequenced=sequenced)
         self._leases = Leases()
@@ -124,7 +125,7 @@ class RedisStore:
             return FreeReservation(ask)
         if not node.ready:
             return self._admit_without(node, home, ask)
-        denied = self._denials.recall(monotonic_us(), ask)
+        denied = None if self._denials is None else self._denials.recall(monotonic_us(), ask)
         if denied is not None:
             return CountedReservation(ask, denied, (0, 0), self._settle)
         try:
@@ -147,7 +148,7 @@ class RedisStore:
         self._recent.note(monotonic_us(), ask, verdict)
         if verdict.admitted:
             self._leases.add(ask)
-        else:
+        elif self._denials is not None:
             self._denials.note(monotonic_us(), ask, verdict)
         return CountedReservation(ask, verdict, (reply[2], reply[3]), self._settle)
 
