@@ -140,6 +140,13 @@ CANDIDATES = (
     Candidate("turnout:prefix_affinity", partial(_turnout, "prefix_affinity"), "/readyz", default=False),
     Candidate("turnout:limits", partial(_turnout, "round_robin", more=_LIMITS), "/readyz", default=False),
     Candidate(
+        "turnout:redis",
+        partial(_turnout, "round_robin", more=_REDIS),
+        "/readyz",
+        hint="start a Redis and set TURNOUT_BENCH_REDIS to its URL",
+        default=False,
+    ),
+    Candidate(
         "turnout:limits_in_redis",
         partial(_turnout, "round_robin", more=_LIMITS + _REDIS),
         "/readyz",

@@ -2,13 +2,14 @@
 --
 -- KEYS: the reservation, the budgets, the slots.
 -- ARGV: what to do (admit, force or look), how many budgets, the cost and the window of each in us, and the
--- bound of each slots. LIFE_MS of a reservation, LEASE_US and SEQUENCED stand before this text.
+-- bound of each slots. LIFE_MS of a reservation, LEASE_US, STEP_US and SEQUENCED stand before this text.
 -- Answers refused, wait, server time, sequence number, the backlog of each budget, the holders of each slots;
 -- or {-2} for an id that is settled already.
 --
 -- A bucket is two numbers of 16 digits: when it will be full, and the clock when that was written. Where the
--- clock stands before that it went back, and the bucket counts as it stood then: nobody waits longer than the
--- bucket takes to fill. A clock that goes ahead fills each bucket once at most.
+-- clock stands before that by less than STEP_US, it stands still for this bucket until it has caught up. Where by
+-- more it was set back, and the bucket counts as it stood then: nobody waits longer than it takes to fill. A
+-- clock that goes ahead fills each bucket once at most.
 local mode, budgets = ARGV[1], tonumber(ARGV[2])
 local slots = #KEYS - 1 - budgets
 local values = redis.call('MGET', unpack(KEYS, 1, budgets + 1))
@@ -21,28 +22,30 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-local function write(key, backlog)
-  local value = string.format('%016.0f%016.0f', now + backlog, now)
+local function write(key, backlog, at)
+  local value = string.format('%016.0f%016.0f', at + backlog, at)
   redis.call('SET', key, value, 'PX', math.ceil(backlog / 1000) + 1000)
 end
 
 local refused, wait = -1, 0
-local backlogs, costs, held = {}, {}, {}
+local backlogs, costs, clocks, held = {}, {}, {}, {}
 for i = 1, budgets do
   local cost, window = tonumber(ARGV[1 + 2 * i]), tonumber(ARGV[2 + 2 * i])
-  local backlog = 0
+  local backlog, at = 0, now
   local value = values[i + 1]
   if value then
     local seen = tonumber(string.sub(value, 17))
     backlog = math.max(0, tonumber(string.sub(value, 1, 16)) - math.max(now, seen))
-    if seen > now and mode ~= 'look' then
-      write(KEYS[i + 1], backlog)
+    if seen > now and seen - now < STEP_US then
+      at = seen
+    elseif seen > now and mode ~= 'look' then
+      write(KEYS[i + 1], backlog, now)
     end
   end
   if backlog + cost - window > wait then
     refused, wait = i - 1, backlog + cost - window
   end
-  backlogs[i], costs[i] = backlog, cost
+  backlogs[i], costs[i], clocks[i] = backlog, cost, at
 end
 for i = 1, slots do
   local key, most = KEYS[1 + budgets + i], tonumber(ARGV[2 + 2 * budgets + i])
@@ -70,7 +73,7 @@ if refused < 0 then
   for i = 1, budgets do
     backlogs[i] = backlogs[i] + costs[i]
     if costs[i] > 0 and mode ~= 'look' then
-      write(KEYS[i + 1], backlogs[i])
+      write(KEYS[i + 1], backlogs[i], clocks[i])
     end
   end
   for i = 1, slots do

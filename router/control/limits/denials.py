@@ -50,7 +50,11 @@ class Denials:
         if gone_us >= REMEMBERED_US or wait_us <= 0:
             del self._by_key[budget.key]
             return None
-        if more_us < 0 or [each.key for each in ask.budgets] != [each.key for each in denial.ask.budgets]:
+        if more_us < 0 or _buckets(ask) != _buckets(denial.ask):
             return None
         backlogs_us = [max(0, backlog_us - gone_us) for backlog_us in then.backlogs_us]
         return Verdict(index, backlogs_us, then.held, wait_us)
+
+
+def _buckets(ask: Ask) -> list[tuple[str, int]]:
+    return [(key, window_us) for key, _, window_us in ask.budgets]

@@ -16,6 +16,8 @@ Mode = Literal["admit", "force", "look"]
 
 LEASE_US = 30_000_000
 """So long a slot outlives the process that held it."""
+STEP_US = 1_000_000
+"""A clock that is behind by less is read a little early; one that is behind by more was set back."""
 REMEMBERED_MS = 60_000
 """So long a settled reservation is known as such: far longer than a command can be late."""
 LIFE_US = 6_000_000
@@ -53,8 +55,8 @@ class Scripts:
 
     def __init__(self, total_s: float, *, sequenced: bool = False) -> None:
         life_ms = round((total_s + MARGIN_S) * 1000)
-        self.admit = Script("admit", LIFE_MS=life_ms, LEASE_US=LEASE_US, SEQUENCED=sequenced)
-        self.settle = Script("settle", REMEMBERED_MS=REMEMBERED_MS)
+        self.admit = Script("admit", LIFE_MS=life_ms, LEASE_US=LEASE_US, STEP_US=STEP_US, SEQUENCED=sequenced)
+        self.settle = Script("settle", REMEMBERED_MS=REMEMBERED_MS, STEP_US=STEP_US)
         self.renew = Script("renew", LEASE_US=LEASE_US)
         self.beat = Script("beat", LIFE_US=LIFE_US)
 

@@ -2,7 +2,8 @@
 --
 -- KEYS: of each reservation itself, the budgets that move, and its slots.
 -- ARGV: of each reservation 1 where it is only given back in case it was taken, else 0; how many budgets, how
--- many slots, and the shift of each budget in us. REMEMBERED_MS, how long a settled id is known, stands before.
+-- many slots, and the shift of each budget in us. REMEMBERED_MS, how long a settled id is known, and
+-- STEP_US (see admit.lua) stand before.
 -- Answers how many reservations were not known. A settled one leaves a mark: settled again it changes
 -- nothing, and an admission that arrives after its own settlement takes nothing.
 local time = redis.call('TIME')
@@ -10,16 +11,19 @@ local now = time[1] * 1000000 + time[2]
 local unknown, key, arg = 0, 1, 1
 
 local function move(bucket, shift)
-  local full = now
+  local at, full = now, now
   local value = redis.call('GET', bucket)
   if value then
     local tat, seen = tonumber(string.sub(value, 1, 16)), tonumber(string.sub(value, 17))
-    full = now + math.max(0, tat - math.max(now, seen))
+    if seen > now and seen - now < STEP_US then
+      at = seen
+    end
+    full = at + math.max(0, tat - math.max(at, seen))
   end
   full = full + shift
-  if full > now then
-    local ms = math.ceil((full - now) / 1000) + 1000
-    redis.call('SET', bucket, string.format('%016.0f%016.0f', full, now), 'PX', ms)
+  if full > at then
+    local ms = math.ceil((full - at) / 1000) + 1000
+    redis.call('SET', bucket, string.format('%016.0f%016.0f', full, at), 'PX', ms)
   elseif value then
     redis.call('DEL', bucket)
   end

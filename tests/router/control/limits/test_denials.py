@@ -42,6 +42,7 @@ def test_other_buckets_are_not_concerned() -> None:
 
     assert denials.recall(1, Ask("2", [REQUESTS])) is None
     assert denials.recall(1, Ask("2", [TOKENS._replace(key="other")])) is None
+    assert denials.recall(1, Ask("2", [REQUESTS, TOKENS._replace(window_us=2000)])) is None
 
 
 def test_slots_are_always_asked_for() -> None:

@@ -94,7 +94,7 @@ def test_charged_is_what_was_used(server: RedisServer, tmp_path: Path) -> None:
             server.url,
             str(tmp_path / f"{i}"),
             f"p{i}",
-            REQUESTS // 5,
+            REQUESTS,
             32,
             buckets,
             window_us,

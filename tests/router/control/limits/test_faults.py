@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from time import monotonic, sleep
 from typing import Any
 
@@ -159,9 +160,12 @@ def check(accident: Accident, results: list[dict[str, Any]], begin: float, over:
             assert result["state"]["lost"] == 0
 
 
+KILLS = 50
+
+
 def test_processes_are_killed_at_random(server: RedisServer, tmp_path: Path) -> None:
     """L18, L20: never more leases than slots, and what the dead held is free after half a minute."""
-    most = 30
+    most, random = 30, Random(1)
     name = f"{PREFIX}l::c"
     with looking_into(server.url) as client, contextlib.ExitStack() as stack:
 
@@ -183,8 +187,8 @@ def test_processes_are_killed_at_random(server: RedisServer, tmp_path: Path) -> 
                 sleep(0.01)
 
         workers = [start(number) for number in range(3)]
-        for number in range(3, 8):
-            watch(2.0)
+        for number in range(3, 3 + KILLS):
+            watch(random.uniform(0.2, 1.2))
             workers.pop(0).kill()
             workers.append(start(number))
         for worker in workers:
