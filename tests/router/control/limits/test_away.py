@@ -9,6 +9,7 @@ import pytest
 
 from policies.limits.ask import Ask, Budget, Slots
 from router.api.errors import Overloaded
+from router.control.limits.denials import REMEMBERED_US
 from router.control.limits.redis_store import RedisStore
 from router.control.limits.reservations import CountedReservation, SharedReservation
 from tests.support.limit_stores import HASTY_MS, SECOND, ask, key, looking_into, slot_ask, store
@@ -314,6 +315,7 @@ def test_everything_is_lost(server: RedisServer, caplog: pytest.LogCaptureFixtur
             assert not (await limits.admit(ask())).verdict.admitted
             with looking_into(server.url) as client:
                 client.flushall()
+            await asyncio.sleep(REMEMBERED_US / SECOND)
             assert (await limits.admit(ask(9 * SECOND))).verdict.admitted
             open_one.settle([-10 * SECOND])
             await until(lambda: limits.state.resets == 1)
