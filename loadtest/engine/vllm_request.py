@@ -19,6 +19,10 @@ _PARSER_MISSING = {
 }
 
 
+MAX_SEQUENCES = 16_384
+"""`VLLM_MAX_N_SEQUENCES` of vLLM 0.32."""
+
+
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = True
     continuous_usage_stats: bool | None = False
@@ -108,6 +112,11 @@ def check_sampling(fields: SamplingFields) -> None:
         raise bad_value(f"top_p must be in (0, 1], got {fields.top_p}.", "top_p", fields.top_p)
     if fields.n is not None and fields.n < 1:
         raise bad_request(f"n must be at least 1, got {fields.n}.")
+    if fields.n > MAX_SEQUENCES:
+        raise bad_request(
+            f"n must be at most {MAX_SEQUENCES}, got {fields.n}. To increase this limit, set the "
+            "VLLM_MAX_N_SEQUENCES environment variable."
+        )
     if fields.min_tokens < 0:
         raise bad_request(f"min_tokens must be greater than or equal to 0, got {fields.min_tokens}.")
     if fields.cache_salt == "":

@@ -54,6 +54,7 @@ def test_unknown_fields_and_nulls_are_ignored() -> None:
         {"top_p": 0},
         {"top_p": 1.5},
         {"n": 0},
+        {"n": 16_385},
         {"min_tokens": -1},
         {"cache_salt": ""},
         {"stream": True, "prompt_logprobs": 1},
