@@ -113,10 +113,16 @@ class Sharing:
     # ---- for the parts of this process ----
 
     def publish(self, event: Shared, model: str, version: str) -> None:
-        """Tell the others, within a few milliseconds. Costs 2 to 6 us."""
-        entry = self._codec.entry(self._entry(event, model, version))
-        for outbox in self._outboxes:
-            outbox.put(entry)
+        """Tell the others, within a few milliseconds. Costs 2 to 6 us, and hardly anything where nobody is.
+
+        Who joins is told first what is open.
+        """
+        if self._ledger.members:
+            self._put(self._entry(event, model, version))
+        elif isinstance(event, Dispatched):
+            self._own[serial_of(event.ticket)] = Request(Place(model, version, event.replica), event.prompt)
+        elif isinstance(event, Done):
+            self._own.pop(serial_of(event.ticket), None)
 
     def publish_news(self, news: CacheNews, place: Place) -> None:
         """Tell the other members of this router what a replica said of its cache.
