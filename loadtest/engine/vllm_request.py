@@ -112,7 +112,7 @@ def check_sampling(fields: SamplingFields) -> None:
         raise bad_value(f"top_p must be in (0, 1], got {fields.top_p}.", "top_p", fields.top_p)
     if fields.n is not None and fields.n < 1:
         raise bad_request(f"n must be at least 1, got {fields.n}.")
-    if fields.n > MAX_SEQUENCES:
+    if fields.n is not None and fields.n > MAX_SEQUENCES:
         raise bad_request(
             f"n must be at most {MAX_SEQUENCES}, got {fields.n}. To increase this limit, set the "
             "VLLM_MAX_N_SEQUENCES environment variable."
