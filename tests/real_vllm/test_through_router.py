@@ -171,8 +171,9 @@ def test_cached_tokens_are_reported(router: RouterProcess) -> None:
             cached.append(answer.usage.prompt_tokens_details.cached_tokens)
         assert cached[0] == 0
         assert cached[-1] == BLOCK_TOKENS
-        stream = await client.completions.create(model="m", prompt=prompt, max_tokens=1, **USAGE)
-        last = [chunk async for chunk in stream][-1]
+        for _ in range(4):  # by then both replicas have seen it
+            stream = await client.completions.create(model="m", prompt=prompt, max_tokens=1, **USAGE)
+            last = [chunk async for chunk in stream][-1]
         assert last.usage.prompt_tokens_details.cached_tokens == BLOCK_TOKENS
 
     run(router, test)
