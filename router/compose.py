@@ -5,6 +5,8 @@ import contextlib
 from random import Random
 from time import monotonic, time
 
+from starlette.applications import Starlette
+
 from policies.routing.events import Event, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import limit_board
@@ -64,7 +66,6 @@ class Router:
             self.hearing = Hearing(self.current_fleet, self.sharing)
             self.sharing.on_event(self._heard)
         self.watch = Watch()
-        limits = limits_of(config)
         self.upstreams = upstreams_of(config)
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
@@ -73,42 +74,48 @@ class Router:
         self.metrics = self._metrics()
         self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
-        answered = None if self.warm_joins is None else self.warm_joins.answered
         self.queues = queues_of(config)
+        self._rules = RequestRules(max_depth=config.server.max_json_depth)
+        self._keys = KeyRing(config.keys, time)
+        self.inference = self._inference()
+        budget = budget_of(config)
+        self.front_end = FrontEnd(self.inference, budget)
+        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self._keys)
+        self.public_app = public_app(pages, InferenceApp(self.inference, budget))
+        self.admin_app = self._admin_app()
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    def _inference(self) -> Inference:
+        limits = limits_of(self.config)
         dispatcher = Dispatcher(
             limits,
             self.watch,
             self.upstreams,
             failed=self._look_again,
-            answered=answered,
+            answered=None if self.warm_joins is None else self.warm_joins.answered,
             queues=self.queues,
         )
-        rules = RequestRules(max_depth=config.server.max_json_depth)
-        keys = KeyRing(config.keys, time)
-        self.inference = Inference(
+        return Inference(
             self.current_fleet,
             dispatcher,
             limits,
-            rules,
+            self._rules,
             self.observe,
-            hashes_all=config.server.log_prefixes,
-            access=Access(keys, None if self.limits is None else self.limits.gate),
+            hashes_all=self.config.server.log_prefixes,
+            access=Access(self._keys, None if self.limits is None else self.limits.gate),
         )
-        budget = budget_of(config)
-        self.front_end = FrontEnd(self.inference, budget)
-        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, keys)
-        self.public_app = public_app(pages, InferenceApp(self.inference, budget))
+
+    def _admin_app(self) -> Starlette:
         sources = Sources(
             fleet=self.current_fleet,
             metrics=self.metrics,
             reports=self.scraper,
-            rules=rules,
+            rules=self._rules,
             kv_events=self.kv_events,
             limits=self.limits,
-            keys=keys,
+            keys=self._keys,
         )
-        self.admin_app = create_admin_app(sources, config.admin)
-        self._housekeeping: asyncio.Task[None] | None = None
+        return create_admin_app(sources, self.config.admin)
 
     def _metrics(self) -> RouterMetrics:
         more = [

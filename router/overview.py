@@ -73,18 +73,7 @@ class Overview:
         self._told_at: dict[Place, float] = {}
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
-        self.metrics = RouterMetrics(
-            self.current_fleet,
-            more=[
-                ReplicaGauges(self.current_fleet, self._scraper.figures, monotonic),
-                KvEventMetrics(self.current_fleet, self._kv_sums.figures),
-                WorkerGauges(lambda: self._desk.reports),
-                WarmJoinCounts(self.current_fleet),
-                LimitStoreMetrics(lambda: None if self._limits is None else self._limits.state),
-                QueueGauge(self.current_fleet),
-            ],
-            dropped_log_lines=lambda: sum(report.dropped_log_lines for report in self._all_reports()),
-        )
+        self.metrics = self._metrics()
         sources = Sources(
             fleet=self.current_fleet,
             metrics=self.metrics,
@@ -96,6 +85,20 @@ class Overview:
             keys=KeyRing(config.keys, time),
         )
         self.admin_app = create_admin_app(sources, config.admin)
+
+    def _metrics(self) -> RouterMetrics:
+        more = [
+            ReplicaGauges(self.current_fleet, self._scraper.figures, monotonic),
+            KvEventMetrics(self.current_fleet, self._kv_sums.figures),
+            WorkerGauges(lambda: self._desk.reports),
+            WarmJoinCounts(self.current_fleet),
+            LimitStoreMetrics(lambda: None if self._limits is None else self._limits.state),
+            QueueGauge(self.current_fleet),
+        ]
+        return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
+
+    def _dropped_log_lines(self) -> int:
+        return sum(report.dropped_log_lines for report in self._all_reports())
 
     def current_fleet(self) -> Fleet:
         return self._fleet

@@ -56,7 +56,7 @@ class Gate:
         size = _size(call, request, route)
         expected = self._expect(plan, size)
         units, budgets = _reserve(plan, expected)
-        limited = call.limited = Limited(plan, size, units, plan.admitted)
+        limited = call.limited = Limited(plan, size, units)
         if NEVER in units:
             raise _never(limited, expected)
         ask = Ask(f"{self._router}{next(self._numbers):x}", budgets, plan.slots)
@@ -67,6 +67,7 @@ class Gate:
             limited.headers = self._headers_of(plan).of(verdict.backlogs_us, wait_us)
             raise _refusal(limited, verdict.refused, wait_us)
         limited.headers = self._headers_of(plan).of(verdict.backlogs_us)
+        limited.said = plan.admitted
         limited.reservation = reservation
         if plan.stops and request.stream:
             limited.bound(Overrun(self._store, ask.id, plan.stops, _granted(limited, expected)))

@@ -82,9 +82,11 @@ class Inference:
             log.exception("request %s met a defect of the router", call.id)
             self._refuse(call, InternalError("the router failed to handle this request; its log says why"))
         finally:
-            if self._gate is not None:
-                self._gate.settle(call)
-            self._observer(self._finished(call))
+            try:
+                if self._gate is not None:
+                    self._gate.settle(call)
+            finally:
+                self._observer(self._finished(call))
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Raises `InvalidApiKey` for a head whose request would be refused for it."""

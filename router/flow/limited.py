@@ -28,12 +28,12 @@ class Limited:
         "units",
     )
 
-    def __init__(self, plan: Plan, size: Size, units: Sequence[int], said: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, plan: Plan, size: Size, units: Sequence[int]) -> None:
         self.plan = plan
         self.size = size
         self.units = units
         """Taken of each bucket of the plan."""
-        self.said = said
+        self.said: Sequence[tuple[str, str]] = ()
         self.headers: Sequence[Header] = ()
         self.reservation: Reservation | None = None
         """There until it is settled."""
