@@ -184,6 +184,8 @@ class OpenAIStream:
         return self._opening.release(closing + frame_of(DONE), carries=True)
 
     def _cut(self) -> bytes:
+        # The engine would have told its usage at an end of its own.
+        self.chunks.estimates_usage = True
         return b"".join(map(_rendered, self.chunks.finish_open("length"))) + self._complete()
 
     def _fail(self, failure: Failure) -> bytes:

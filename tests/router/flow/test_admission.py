@@ -216,7 +216,9 @@ def test_users_have_budgets_of_their_own() -> None:
 
 
 STOP = '[[limits]]\nname = "l"\ntokens_per_minute = 60\nburst_s = 300\nstream_overrun = "stop"'
-LONG = CHAT.replace(b'"max_tokens":8', b'"max_tokens":4000')[:-1] + b',"stream":true}'
+LONG = CHAT.replace(b'"max_tokens":8', b'"max_tokens":4000')[:-1] + (
+    b',"stream":true,"stream_options":{"include_usage":true}}'
+)
 
 
 async def long_stream(flow: Flow) -> tuple[RecordedExchange, Finished]:
@@ -232,6 +234,7 @@ def test_a_stream_ends_where_the_budget_does() -> None:
         assert exchange.answer_headers["x-turnout-stream-limit"] == "l"
         assert exchange.text.endswith("data: [DONE]\n\n")
         assert '"finish_reason":"length"' in exchange.text
+        assert '"estimated":true' in exchange.text
         assert event.outcome == "ok"
         assert event.finish_reason == "length"
         assert event.limits == [("l", "stopped")]
