@@ -1,5 +1,6 @@
 """What a value must be beyond its type: each check returns a complaint that says what would be right."""
 
+import hashlib
 import re
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
@@ -11,6 +12,7 @@ _LABEL = re.compile(r"[A-Za-z0-9._/:-]{1,128}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ZMQ = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]|\*):[1-9][0-9]{0,4}|ipc:///[!-~]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 _SHORT = ".15g"
 """Prints 0.0 as 0 and 0.1 as 0.1, as they were written."""
@@ -70,6 +72,8 @@ def sha256(value: str) -> str | None:
 
 
 def digest(value: str) -> str | None:
+    if value == f"sha256:{_OF_NOTHING}":
+        return "is the digest of an empty key, which everybody has; make one with `turnout keys new`"
     if value.startswith("sha256:") and sha256(value.removeprefix("sha256:")) is None:
         return None
     return "must be 'sha256:' and 64 lower-case hexadecimal digits, as `turnout keys new` prints it"

@@ -216,6 +216,13 @@ CASES = {
         '[policies.p]\nkind = "pipeline"\naffinity_threshold = 80',
         ":3: policies.p.affinity_threshold: must be 0 to 1, got 80.0",
     ),
+    "a digest of nothing": (
+        (
+            '[[keys]]\nid = "a"\ntenant = "t"\n'
+            'digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"'
+        ),
+        ":4: keys[0].digest: is the digest of an empty key, which everybody has; make one with `turnout keys new`",
+    ),
     "a digest that is none": (
         '[[keys]]\nid = "a"\ntenant = "t"\ndigest = "sha256:12"',
         ":4: keys[0].digest: must be 'sha256:' and 64 lower-case hexadecimal digits, as `turnout keys new` prints it",
