@@ -42,6 +42,7 @@ class StoreView(msgspec.Struct, frozen=True):
     unknown: int
     resets: int
     lost: int
+    dropped: int = 0
 
 
 class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
