@@ -27,8 +27,8 @@ def answer_tokens(sizes: RequestSizes, members: str = "") -> int:
 def test_a_prompt_is_as_long_as_it_is_known() -> None:
     """By the policy's count where there is one, else by its bytes."""
     sizes = RequestSizes()
-    one = request(',"max_tokens":0', text="a" * 4_000)
-    assert sizes.total(one, Prompt((), 5_000, 16.0)) == 5_000
+    one = request(',"max_tokens":1', text="a" * 4_000)
+    assert sizes.total(one, Prompt((), 5_000, 16.0)) == 5_001
     assert sizes.total(one, None) == pytest.approx(1_000, rel=0.02)
 
 
