@@ -15,12 +15,9 @@ from policies.limits.drain_rate import DrainRate
 from policies.limits.priority import PRIORITIES, Priority
 from policies.limits.tenant_turns import TenantTurns, Waiting
 
-__all__ = ["FLOOR", "FairQueue", "Priority", "QueueBounds", "Refusal", "Waiting"]
-
 FLOOR: Final = 0.05
 """Share of the tokens that a lower class gets whatever waits above it."""
 _OWED_PER_TOKEN: Final = FLOOR / (1 - FLOOR)
-
 
 Fits = Callable[[Hashable], bool]
 """Whether there is room now for this `Waiting.kind`."""

@@ -163,8 +163,12 @@ class TenantTurns:
     def take(self, fits: Callable[[Hashable], bool] | None) -> Waiting | None:
         """Whose turn it is, of those for whom there is room."""
         without_room = 0
+        lacking: dict[Tenant, int] = {}
         while without_room < len(self._tenants):
             tenant = next(iter(self._tenants.values()))
+            if tenant in lacking:
+                _skip_rounds(lacking)
+                lacking.clear()
             head = tenant.head(fits)
             if head is None:
                 without_room += 1
@@ -179,6 +183,7 @@ class TenantTurns:
                 tenant.deficit = min(tenant.deficit - head.tokens, QUANTUM)
                 self.remove(head)
                 return head
+            lacking[tenant] = head.tokens - tenant.deficit
             self._turn = None
             self._tenants.move_to_end(tenant.name)
         return None
@@ -190,3 +195,14 @@ class TenantTurns:
             late.append(first[2])
             self.remove(first[2])
         return late
+
+
+def _skip_rounds(lacking: dict[Tenant, int]) -> None:
+    """Give all at once what they would get in the rounds in which nobody has enough.
+
+    `lacking` are the tokens that each of a round is short of. A client says how large its request is, so the
+    rounds are not gone through one by one.
+    """
+    rounds = -(-min(lacking.values()) // QUANTUM) - 1
+    for tenant in lacking:
+        tenant.deficit += rounds * QUANTUM

@@ -130,14 +130,14 @@ class Dispatcher:
             return
         outcome = relay.outcome()
         assert call.route is not None
-        call.route.pool.sizes.learn(outcome)
+        assert call.request is not None
+        call.route.pool.sizes.learn(outcome, call.request.n)
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
         call.delivered = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
             self._failed(lease.replica)
         elif self._answered is not None and outcome.ending is Ending.COMPLETED:
-            assert call.request is not None
             assert call.facts is not None
             self._answered(lease.replica, call.request, call.facts)
 

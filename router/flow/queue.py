@@ -93,7 +93,8 @@ class PoolQueue:
         try:
             self.serve()
             await ticket.signal
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled, or a defect: its turn must not come.
             self._left(ticket)
             ticket.give_up()
             raise

@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
-from policies.limits.fair_queue import FLOOR, FairQueue, QueueBounds, Refusal, Waiting
-from policies.limits.tenant_turns import QUANTUM, Priority
+from policies.limits.fair_queue import FLOOR, FairQueue, QueueBounds, Refusal
+from policies.limits.priority import Priority
+from policies.limits.tenant_turns import QUANTUM, Waiting
 
 WIDE = QueueBounds(max_requests=1_000_000, max_bytes=1 << 60, tenant_share=1.0)
 NOW = 1_000.0
@@ -353,3 +354,45 @@ def test_whatever_happens_the_counts_are_true(seed: int) -> None:
         assert queue.bytes == sum(each.bytes for each in there) <= bounds.max_bytes
         assert queue.tokens == sum(each.tokens for each in there)
     assert {*queue.expired(now), *taken(queue)} == there
+
+
+# ---- large requests ----
+
+
+def test_what_a_large_request_costs_to_take_does_not_grow_with_it() -> None:
+    """A client says how many answers it wants: billions of tokens must not hold up the process."""
+    queue = filled(waiting("a", tokens=1_000 * QUANTUM), waiting("b", tokens=2_000 * QUANTUM))
+    asked: list[object] = []
+
+    def fits(kind: object) -> bool:
+        asked.append(kind)
+        return True
+
+    first, second = queue.take(NOW, fits), queue.take(NOW, fits)
+    assert first is not None
+    assert second is not None
+    assert (first.tenant, second.tenant) == ("a", "b")
+    assert len(asked) < 20
+
+
+def _turn_by_turn(left: dict[str, list[int]]) -> list[tuple[str, int]]:
+    """Deficit round robin as it was published, a quantum at a time."""
+    order, deficits, served = list(left), dict.fromkeys(left, 0), []
+    while order:
+        tenant = order.pop(0)
+        deficits[tenant] += QUANTUM
+        while left[tenant] and left[tenant][0] <= deficits[tenant]:
+            tokens = left[tenant].pop(0)
+            deficits[tenant] = min(deficits[tenant] - tokens, QUANTUM)
+            served.append((tenant, tokens))
+        if left[tenant]:
+            order.append(tenant)
+    return served
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_order_is_that_of_turns_taken_one_by_one(seed: int) -> None:
+    rng = Random(seed)
+    left = {name: [rng.randint(1, 20 * QUANTUM) for _ in range(rng.randint(1, 12))] for name in "abcde"}
+    queue = filled(*(waiting(name, tokens=tokens) for name, all_of in left.items() for tokens in all_of))
+    assert [(each.tenant, each.tokens) for each in taken(queue)] == _turn_by_turn(left)

@@ -44,6 +44,22 @@ def test_an_answer_is_as_long_as_others_were() -> None:
     assert answer_tokens(sizes, ',"n":3') == 120
 
 
+def test_several_answers_to_one_request_are_learned_as_such() -> None:
+    """An engine reports the tokens of all of them together."""
+    sizes = RequestSizes()
+    for _ in range(2_000):
+        sizes.learn(answered(120), answers=3)
+    assert answer_tokens(sizes) == pytest.approx(40, abs=1)
+    assert answer_tokens(sizes, ',"n":3') == pytest.approx(120, abs=3)
+
+
+def test_more_answers_than_anybody_gives_are_not_believed() -> None:
+    """The engine will refuse them; until then they must not look like the end of its memory."""
+    sizes = RequestSizes()
+    assert answer_tokens(sizes, ',"n":2147483647') == 128 * 200
+    assert sizes.in_flight(request(',"n":2147483647'), None) < 128 * 200
+
+
 def test_half_of_an_answer_is_there_on_average() -> None:
     sizes = RequestSizes()
     prompt = Prompt((), 100, 16.0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from math import inf
 
@@ -492,5 +493,39 @@ def test_a_choice_is_explained_when_it_is_made() -> None:
         await until(lambda: explained.finished)
         decision = json.loads(explained.answer_headers["x-turnout-decision"])
         assert decision["chosen"] == it.replicas[0].id
+
+    saturating(test, holding.script)
+
+
+class Offers:
+    """What a replica offers, until it is asked once too often."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+
+    def __ge__(self, _: object) -> bool:
+        self.answers -= 1
+        if self.answers < 0:
+            raise RuntimeError("a defect")
+        return True
+
+
+def test_a_defect_on_the_way_in_leaves_nobody_in_the_queue(caplog: pytest.LogCaptureFixture) -> None:
+    """Its turn would come, and a slot of the fleet would be given to nobody for ever."""
+    holding = Holding()
+
+    async def test(it: Scene) -> None:
+        it.send("first")
+        await until(lambda: holding.ids == ["first"])
+        (replica,) = it.replicas
+        sound, replica.offers = replica.offers, Offers(1)  # type: ignore[assignment]
+        with caplog.at_level(logging.CRITICAL, "turnout.flow"):  # it is meant
+            it.send("second")
+        assert it.outcome("second") == "internal_error"
+        replica.offers = sound
+        assert it.pool.queued == 0
+        holding.release()
+        await until(lambda: len(it.flow.events) == 2)
+        assert replica.in_flight == 0
 
     saturating(test, holding.script)
