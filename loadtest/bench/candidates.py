@@ -40,7 +40,7 @@ _LIMITS = """
 name = "per-tenant"
 per = ["tenant", "model"]
 requests_per_minute = 60000000
-tokens_per_minute = 6000000000
+tokens_per_minute = 1000000000
 concurrency = 100000
 """
 """What no load of the benchmark reaches: it is asked and settled for every request."""

@@ -58,7 +58,7 @@ class Limit:
         """The bucket's name. The braces are Redis Cluster's: all of one tenant's buckets are on one node."""
         tag = f"t:{subject.tenant}" if self.of_a_tenant else "pool"
         words = ":".join(_word(getattr(subject, name)) for name in self.per)
-        return f"turnout:{{{tag}}}:{self.name}:{words}:{suffix}"
+        return f"turnout:{{{tag}}}:{_word(self.name)}:{words}:{suffix}"
 
 
 class Bucket(NamedTuple):
@@ -156,7 +156,7 @@ def _bucket(limit: Limit, kind: Kind, rate: Rate, subject: Subject) -> Bucket:
 
 
 def _word(value: str) -> str:
-    """What a client sends becomes part of a key: no brace, no colon, no end of it."""
+    """What becomes part of a key, also where a client sends it: no brace, no colon, no end of it."""
     word = quote(value, safe=_SAFE, errors="replace")
     if len(word) <= _MAX_WORD:
         return word

@@ -8,12 +8,12 @@ clients believe it first (section 7 of the draft).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from policies.limits.gcra import Rate
+from policies.limits.rules import Kind
 
 Header = tuple[bytes, bytes]
-Kind = Literal["requests", "tokens"]
 
 _LONG_US: Final = 5_000_000
 _JITTER: Final = 0.1

@@ -1,14 +1,21 @@
 """The options of who may call, and how much."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import ceil
 from typing import Literal
 
 from policies.limits.gcra import Rate
+from policies.limits.priority import Priority
 from router.config import checks
 from router.config.option import option, section
+from router.config.scalars import nearest
 from router.config.source import KeyPath
+
+# Within these a bucket's microseconds, a hundred thousand tokens of debt included, are exact in Redis (2^53),
+# and its size is a number that a header can tell (10^15).
+_PER_MINUTE = checks.between(0.001, 1_000_000_000)
+_BURST_S = checks.between(0.001, 366 * 24 * 3600)
 
 Subject = Literal["tenant", "api_key", "user", "model", "version"]
 
@@ -25,7 +32,7 @@ class KeyConfig:
     models: tuple[str, ...] | None = option(
         "Models it may use; absent: all.", default=None, example=["llama-8b"]
     )
-    priority: Literal["high", "normal", "low"] = option(
+    priority: Priority = option(
         "Who is served first when the fleet is full: 'high', then 'normal', then 'low'.", default="normal"
     )
     expires: datetime | None = option(
@@ -49,18 +56,18 @@ class LimitConfig:
         "Whom it applies to; absent: everyone.", default_factory=dict, example={"tenant": "search"}
     )
     requests_per_minute: float | None = option(
-        "Requests started in a minute.", checks.above(0), default=None, example=600
+        "Requests started in a minute.", _PER_MINUTE, default=None, example=600
     )
     tokens_per_minute: float | None = option(
         "Prompt and completion tokens, reserved before the request and settled after it.",
-        checks.above(0),
+        _PER_MINUTE,
         default=None,
         example=200_000,
     )
-    burst_s: float = option(
-        "How much of it may be used at once, in seconds' worth.", checks.above(0), default=60.0
+    burst_s: float = option("How much of it may be used at once, in seconds' worth.", _BURST_S, default=60.0)
+    concurrency: int | None = option(
+        "Requests open at a time.", checks.between(1, 1_000_000), default=None, example=64
     )
-    concurrency: int | None = option("Requests open at a time.", checks.at_least(1), default=None, example=64)
     output_reserve: Literal["expected", "strict", "post"] = option(
         "Completion tokens reserved before: those 'expected', the most possible ('strict'), none ('post').",
         default="expected",
@@ -85,3 +92,14 @@ def limit_mistakes(limit: LimitConfig) -> Iterator[tuple[KeyPath, str]]:
         if per_minute and limit.burst_s and Rate(per_minute, limit.burst_s).capacity < 1:
             text = f"is too short for {name} = {per_minute:g}: a full bucket holds less than one"
             yield ("burst_s",), f"{text}; write at least {ceil(60 / per_minute)}"
+
+
+def match_mistakes(
+    limit: LimitConfig, known: Mapping[Subject, Sequence[str]]
+) -> Iterator[tuple[KeyPath, str]]:
+    """Where it is for somebody that is not there, and so counts nothing. Where nobody is known all may be."""
+    for subject, names in known.items():
+        wanted = limit.match.get(subject)
+        if wanted and names and wanted not in names:
+            noun = subject.removeprefix("api_")
+            yield ("match", subject), f"there is no {noun} {wanted!r}; {nearest(wanted, sorted(set(names)))}"

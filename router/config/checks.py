@@ -11,6 +11,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _LABEL = re.compile(r"[A-Za-z0-9._/:-]{1,128}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ZMQ = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]|\*):[1-9][0-9]{0,4}|ipc:///[!-~]+")
+_DATABASE = re.compile(r"/?[0-9]{0,5}")
+_LOGIN = r"(username|password)=[^&]*|db=[0-9]{1,5}"
+_TLS = r"ssl_(ca_certs|certfile|keyfile)=[^&]+|ssl_cert_reqs=(required|optional|none)"
+_REDIS_OPTIONS = {
+    "redis": re.compile(rf"(({_LOGIN})(&(?!$)|$))*"),
+    "rediss": re.compile(rf"(({_LOGIN}|{_TLS})(&(?!$)|$))*"),
+}
+_REDIS_URL = "must be a URL such as 'redis://127.0.0.1:6379/0', or 'rediss://' with TLS"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
@@ -109,9 +117,12 @@ def http_url(value: str) -> str | None:
 def redis_url(value: str) -> str | None:
     """Says nothing of the value: it may carry a password."""
     parts = _split(value)
-    if parts is None or parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        return "must be a URL such as 'redis://127.0.0.1:6379/0', or 'rediss://' with TLS"
-    return None
+    if parts is None or parts.scheme not in _REDIS_OPTIONS or not parts.hostname:
+        return _REDIS_URL
+    # Another path is no database to redis-py, which then uses 0; another option ends it at the start.
+    options = _REDIS_OPTIONS[parts.scheme]
+    fits = _DATABASE.fullmatch(parts.path) and options.fullmatch(parts.query) and not parts.fragment
+    return None if fits else _REDIS_URL
 
 
 def zmq_endpoint(value: str) -> str | None:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from policies.routing import POLICIES
 from router.config import checks
-from router.config.access import limit_mistakes
+from router.config.access import Subject, limit_mistakes, match_mistakes
 from router.config.fleet import DiscoverConfig, ReplicaConfig, VersionConfig
 from router.config.kv_events import kv_events_mistakes
 from router.config.model import Config
@@ -228,6 +228,18 @@ def _unique(section: str, option: str, values: Collection[str]) -> Broken:
             yield (section, index, option), f"is the same as in {section}[{first}]; each needs its own"
 
 
+def _matches_exist(config: Config) -> Broken:
+    for index, limit in enumerate(config.limits):
+        name = limit.match.get("model", "")
+        models = (config.models[name],) if name in config.models else config.models.values()
+        known: dict[Subject, list[str]] = {
+            "tenant": [key.tenant for key in config.keys],
+            "api_key": [key.id for key in config.keys],
+            "version": [version for model in models for version in model.versions],
+        }
+        yield from ((("limits", index, *path), text) for path, text in match_mistakes(limit, known))
+
+
 def _models_exist(config: Config) -> Broken:
     """Wherever keys and limits name a model, there is one."""
     for path, name in _named_models(config):
@@ -279,5 +291,6 @@ _RULES: tuple[Callable[[Config], Broken], ...] = (
     _discovery_is_complete,
     _keys_are_unique,
     _models_exist,
+    _matches_exist,
     _limits_are_possible,
 )

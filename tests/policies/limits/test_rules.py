@@ -10,6 +10,13 @@ ALICE = Subject("acme", "key-1", "alice", "llama", "v1")
 RATE = Rate(60, 60)
 
 
+def test_a_name_with_a_colon_is_no_other_limit() -> None:
+    everybody = Limit(name="per-user", per=("api_key", "user"), match={}, requests=RATE)
+    one_key = Limit(name="per-user:key-1", per=("user",), match={"api_key": "key-1"}, requests=RATE)
+
+    assert everybody.key(ALICE, "r") != one_key.key(ALICE, "r")
+
+
 def test_a_limit_applies_where_all_that_it_names_match() -> None:
     limit = Limit(name="l", match={"tenant": "acme", "model": "llama"}, requests=RATE)
 

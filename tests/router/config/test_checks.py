@@ -50,6 +50,38 @@ def test_replica_urls(url: str) -> None:
     assert checks.replica_url(url) is None
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:6379",
+        "redis://user:pass@h/",
+        "redis://h/15",
+        "redis://h?db=3&password=p",
+        "rediss://h/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=none",
+    ],
+)
+def test_redis_urls(url: str) -> None:
+    assert checks.redis_url(url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h/cache",
+        "redis://h/-1",
+        "redis://h/0#1",
+        "redis://h?db=abc",
+        "redis://h/0?socket_timeout=abc",
+        "redis://h/0?ssl_ca_certs=/etc/ca.pem",
+        "rediss://h/0?unknown=1",
+        "rediss://h/0?ssl_cert_reqs=maybe",
+    ],
+)
+def test_redis_urls_that_would_mean_something_else(url: str) -> None:
+    """Another database than was written, or an option that the client does not know."""
+    assert checks.redis_url(url) is not None
+
+
 @pytest.mark.parametrize("name", ["llama-8b", "meta-llama/Llama-3.1-8B", "v1", "2024_05"])
 def test_names(name: str) -> None:
     """Names as hubs and teams write them pass."""

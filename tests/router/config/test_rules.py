@@ -196,6 +196,26 @@ CASES = {
         LIMIT.format(name="l") + 'match = { model = "zzz" }' + MODEL,
         "4: limits[0].match.model: there is no model 'zzz'; known: m",
     ),
+    "a limit for no version": (
+        LIMIT.format(name="l") + 'match = { model = "m", version = "v7" }' + MODEL,
+        "4: limits[0].match.version: there is no version 'v7'; known: v1",
+    ),
+    "a limit for no tenant": (
+        KEY.format(id="k", digit=1) + LIMIT.format(name="l") + 'match = { tenant = "tt" }' + MODEL,
+        "8: limits[0].match.tenant: there is no tenant 'tt'; did you mean 't'?",
+    ),
+    "a limit for no key": (
+        KEY.format(id="kay", digit=1) + LIMIT.format(name="l") + 'match = { api_key = "key" }' + MODEL,
+        "8: limits[0].match.api_key: there is no key 'key'; did you mean 'kay'?",
+    ),
+    "a bucket too large to be told": (
+        '[[limits]]\nname = "l"\ntokens_per_minute = 1e18' + MODEL,
+        "3: limits[0].tokens_per_minute: must be from 0.001 to 1000000000, got 1e+18",
+    ),
+    "a bucket that never fills": (
+        '[[limits]]\nname = "l"\nrequests_per_minute = 1e-300' + MODEL,
+        "3: limits[0].requests_per_minute: must be from 0.001 to 1000000000, got 1e-300",
+    ),
     "a limit that limits nothing": (
         '[[limits]]\nname = "l"' + MODEL,
         "1: limits[0]: limits nothing; write requests_per_minute, tokens_per_minute or concurrency",
