@@ -40,9 +40,12 @@ class AsgiApp:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         self._router = router
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await router.close()
+        try:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        finally:
+            # Also where the server cancels this instead of saying that it is over.
+            await router.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

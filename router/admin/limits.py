@@ -1,11 +1,13 @@
 """What is shown of limits: the buckets that are in use, and how the place is where they are counted."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from policies.limits.ask import ENDLESS, Ask, Slots
 from policies.limits.rules import Limit, Plan, Rules, Subject
+from router.api.errors import Overloaded
 from router.config.model import Config
 from router.control.limits.build import build_store
 from router.control.limits.of_config import rules_of
@@ -91,8 +93,10 @@ class LimitBoard:
 
     async def view(self) -> LimitsView:
         buckets: dict[str, BucketView] = {}
-        for subject in self._subjects:
-            buckets |= await self._buckets(self.rules.plan(subject))
+        # Where nothing passes uncounted no bucket can be seen either; that the store is away can.
+        with suppress(Overloaded):
+            for subject in self._subjects:
+                buckets |= await self._buckets(self.rules.plan(subject))
         return LimitsView(
             limits=[limit.name for limit in self.rules.limits],
             store=msgspec.convert(self.state, StoreView, from_attributes=True),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from policies.limits.priority import PRIORITIES
 from router.config import checks
 from router.config.option import Complaint
 from router.config.scalars import moment
@@ -66,7 +67,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> Any:
 @click.option("--models", callback=_models, metavar="A,B", help="Models it may use; by default all.")
 @click.option(
     "--priority",
-    type=click.Choice(["high", "normal", "low"]),
+    type=click.Choice(PRIORITIES),
     help="Who is served first when the fleet is full; by default normal.",
 )
 @click.option(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from math import inf
 from secrets import token_bytes
-from typing import Final, Literal
+from typing import Final
 
+from policies.limits.priority import Priority
 from router.api.errors import InvalidApiKey
 from router.config.access import KeyConfig
 
@@ -25,7 +26,7 @@ class Caller:
     key_id: str
     tenant: str
     models: frozenset[str] | None = None
-    priority: Literal["high", "normal", "low"] = "normal"
+    priority: Priority = "normal"
 
     def may_use(self, model: str) -> bool:
         """Whether it may ask for the model that the configuration calls so."""

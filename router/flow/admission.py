@@ -19,6 +19,7 @@ from router.api.request import InferenceRequest
 from router.api.request_size import size_of
 from router.control.keys import Caller
 from router.control.limits.store import LimitStore
+from router.engines.named_events import NAMED_EVENTS
 from router.fleet.decision import LimitCheck
 from router.fleet.routes import Route
 from router.flow.call import Call
@@ -66,10 +67,11 @@ class Gate:
             wait_us = jittered_us(verdict.wait_us, self._random.random()) or SLOT_WAIT_US
             limited.headers = self._headers_of(plan).of(verdict.backlogs_us, wait_us)
             raise _refusal(limited, verdict.refused, wait_us)
+        # Before all that could fail: from here on it is settled whatever happens.
+        limited.reservation = reservation
         limited.headers = self._headers_of(plan).of(verdict.backlogs_us)
         limited.said = plan.admitted
-        limited.reservation = reservation
-        if plan.stops and request.stream:
+        if plan.stops and request.stream and request.endpoint not in NAMED_EVENTS:
             limited.bound(Overrun(self._store, ask.id, plan.stops, _granted(limited, expected)))
 
     def settle(self, call: Call) -> None:
@@ -79,19 +81,22 @@ class Gate:
             return
         reservation, limited.reservation = limited.reservation, None
         plan, overrun = limited.plan, limited.overrun
-        subject, most = plan.subject, max(limited.units, default=0)
-        used = self._costs.settle(subject.tenant, subject.model, limited.size, most, _delivered(call))
         # A request that no replica was ever asked was not started.
         shifts = [0 if call.tries else -cost_us for _, cost_us, _ in plan.budgets]
-        for index, bucket in plan.counting:
-            reserved, charged = limited.units[index], bucket.price.tokens(used)
-            limited.reserved_tokens, limited.charged_tokens = reserved, charged
-            shifts[index] = bucket.rate.cost_us(charged) - bucket.rate.cost_us(reserved)
+        try:
+            subject, most = plan.subject, max(limited.units, default=0)
+            used = self._costs.settle(subject.tenant, subject.model, limited.size, most, _delivered(call))
+            for index, bucket in plan.counting:
+                reserved, charged = limited.units[index], bucket.price.tokens(used)
+                limited.reserved_tokens, limited.charged_tokens = reserved, charged
+                shifts[index] = bucket.rate.cost_us(charged) - bucket.rate.cost_us(reserved)
+                if overrun is not None:
+                    shifts[index] -= overrun.extra_us(bucket)
+        finally:
+            # Where the use cannot be told what was reserved is charged; slots are free in any case.
+            reservation.settle(shifts)
             if overrun is not None:
-                shifts[index] -= overrun.extra_us(bucket)
-        reservation.settle(shifts)
-        if overrun is not None:
-            overrun.settle()
+                overrun.settle()
 
     async def look(self, caller: Caller, request: InferenceRequest, route: Route) -> list[LimitCheck]:
         """What each limit would say of this request now, by itself. Takes nothing."""

@@ -19,13 +19,14 @@ class Overrun:
     `granted` are output tokens that it may have by now.
     """
 
-    __slots__ = ("_buckets", "_extra", "_id", "_reservations", "_store", "granted")
+    __slots__ = ("_buckets", "_extra", "_id", "_reservations", "_settled", "_store", "granted")
 
     def __init__(self, store: LimitStore, ask_id: str, buckets: Sequence[Bucket], granted: int) -> None:
         self._store = store
         self._id = ask_id
         self._buckets = buckets
         self._reservations: list[Reservation] = []
+        self._settled = False
         self._extra = dict.fromkeys((bucket.budget.key for bucket in buckets), 0)
         self.granted = granted
 
@@ -40,9 +41,12 @@ class Overrun:
         return self._buckets[0].limit.name
 
     async def extend(self) -> bool:
-        """Take more, or what is left if that is less. False: there is nothing. Raises `Overloaded`."""
+        """Take more, or what is left if that is less. False: there is nothing. Raises `Overloaded`.
+
+        What is granted after `settle` is given back at once.
+        """
         reservation = await self._take(STEP_TOKENS)
-        if not reservation.verdict.admitted:
+        if not reservation.verdict.admitted and not self._settled:
             left = min(map(_left, self._buckets, reservation.verdict.backlogs_us))
             if left < 1:
                 return False
@@ -55,6 +59,7 @@ class Overrun:
 
     def settle(self) -> None:
         """What was taken stays; the first reservation's settlement gives back what was not used of it."""
+        self._settled = True
         for reservation in self._reservations:
             reservation.settle([0] * len(self._buckets))
         self._reservations.clear()
@@ -63,7 +68,10 @@ class Overrun:
         budgets = [_budget(bucket, tokens) for bucket in self._buckets]
         number = len(self._reservations)
         reservation = await self._store.admit(Ask(f"{self._id}+{number}.{tokens}", budgets))
-        if reservation.verdict.admitted:
+        if reservation.verdict.admitted and self._settled:
+            # The stream ended while this was asked, and `extra_us` was counted without it.
+            reservation.settle([-budget.cost_us for budget in budgets])
+        elif reservation.verdict.admitted:
             self._reservations.append(reservation)
             self.granted += tokens
             for budget in budgets:

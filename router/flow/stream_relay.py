@@ -158,11 +158,12 @@ class StreamRelay(Relay):
         overrun, limited = self._overrun, self.call.limited
         assert overrun is not None
         assert limited is not None
-        if asking.cancelled() or self._over or self._delivered:
+        # Looked at also where the stream is over: what nobody looks at is logged as a defect.
+        if asking.cancelled() or asking.exception() is not None or self._over or self._delivered:
+            # Where the limits cannot be asked the stream runs on: that was decided when it was let in.
             return
-        # Where the limits cannot be asked the stream runs on: that was decided when it was let in.
-        if asking.exception() is not None or asking.result():
-            self._overrun_at = overrun.due_at if asking.exception() is None else inf
+        if asking.result():
+            self._overrun_at = overrun.due_at
         else:
             limited.stopped(overrun.name)
             self._reader.stop_after(max(overrun.granted, self._reader.pieces))

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from time import monotonic
 from typing import Any
 
-from router.api.errors import BodyTimeout, BodyTooLarge, TurnoutError
+from router.api.errors import BodyTimeout, BodyTooLarge, RequestError, TurnoutError
 from router.flow.exchange import Header
 from router.flow.inference import Inference
-from router.serving.head import Budget
+from router.serving.head import Budget, require_once
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -150,11 +150,12 @@ class InferenceApp:
         try:
             async with asyncio.timeout(self._budget.body_timeout_s):
                 body = await self._read(receive)
+            require_once([name.decode("latin-1").lower() for name, _ in scope["headers"]])
         except ClientLeft:
             return
         except TimeoutError:
             refusal = BodyTimeout("the request's body did not arrive in time")
-        except BodyTooLarge as error:
+        except RequestError as error:
             refusal = error
         exchange = AsgiExchange(scope, body, monotonic(), self._budget.write_stall_s)
         if refusal is not None:

@@ -14,7 +14,7 @@ import msgspec
 from router.api.errors import BodyTooLarge, HeadersTooLarge, RequestError
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_ONCE = ("content-length", "transfer-encoding", "host", "authorization", "content-type")
+_ONCE = ("content-length", "transfer-encoding", "host", "authorization", "x-api-key", "content-type")
 _FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n"
 _HEAD = re.compile(rf"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n((?:{_FIELD})*)\r\n")
 _FIELDS = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")
@@ -82,7 +82,7 @@ def read_head(data: bytes, budget: Budget) -> Head:
         raise HeadersTooLarge(f"the request has more than {budget.max_headers} header fields")
     headers = {name.lower(): value.rstrip(" \t") for name, value in fields}
     if len(headers) != len(fields):
-        _require_once(fields)
+        require_once([name.lower() for name, _ in fields])
     if "host" not in headers and minor == "1":
         raise RequestError("the request lacks its Host header")
     chunked = "transfer-encoding" in headers
@@ -98,8 +98,8 @@ def read_head(data: bytes, budget: Budget) -> Head:
     )
 
 
-def _require_once(fields: Sequence[tuple[str, str]]) -> None:
-    names = [name.lower() for name, _ in fields]
+def require_once(names: Sequence[str]) -> None:
+    """Of all fields, in lower case. Raises `RequestError` where it is unclear which of two is meant."""
     for name in _ONCE:
         if names.count(name) > 1:
             raise RequestError(f"the header {name} stands twice in the request")

@@ -1,11 +1,15 @@
 """The app for other ASGI servers."""
 
+import asyncio
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from router.asgi import AsgiApp, app
 from router.config.source import ConfigError
+from tests.support.loops import run_strictly
 from tests.support.routers import config_text
 
 VALID = config_text('url = "http://127.0.0.1:9", engine = "vllm"')
@@ -43,3 +47,31 @@ def test_a_configuration_that_cannot_be_served(config: Path, more: str) -> None:
     config.write_text(text)
     with pytest.raises(ConfigError, match=r"other\.toml:\d+: "):
         app()
+
+
+def test_a_server_that_cancels_the_lifespan_leaves_nothing_running(config: Path) -> None:
+    """What waits to be told to Redis is told, and no task outlives its router."""
+    config.write_text(VALID)
+
+    async def run() -> None:
+        told: list[MutableMapping[str, Any]] = []
+        asked, started = iter([{"type": "lifespan.startup"}]), asyncio.Event()
+
+        async def receive() -> MutableMapping[str, Any]:
+            for message in asked:
+                return message
+            started.set()
+            return await asyncio.get_running_loop().create_future()
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            told.append(message)
+
+        life = asyncio.ensure_future(app()({"type": "lifespan"}, receive, send))
+        await started.wait()
+        life.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await life
+        assert [each["type"] for each in told] == ["lifespan.startup.complete"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_strictly(run())

@@ -10,7 +10,7 @@ from router.control.limits.leases import Leases
 from router.control.limits.local import monotonic_us
 from router.control.limits.node import Node
 from router.control.limits.reservations import FreeReservation, Settle, SharedReservation, adopted, free
-from router.control.limits.share import Recent, Share
+from router.control.limits.share import LastSeen, Share
 from router.control.limits.store import Reservation
 
 RETRY_S = 1.0
@@ -29,10 +29,12 @@ class Away:
     `settle` is what settles a reservation in Redis.
     """
 
-    def __init__(self, on_failure: OnRedisFailure, leases: Leases, recent: Recent, settle: Settle) -> None:
+    def __init__(
+        self, on_failure: OnRedisFailure, leases: Leases, last_seen: LastSeen, settle: Settle
+    ) -> None:
         self._on_failure = on_failure
         self._leases = leases
-        self._recent = recent
+        self._last_seen = last_seen
         self._settle = settle
         self._shares: dict[str, Share] = {}
 
@@ -70,11 +72,11 @@ class Away:
         return len(self._shares)
 
     def _new_share(self, node: Node) -> Share:
-        return Share(node.members.shares, self._recent.tats_us(monotonic_us()), self._leases.held)
+        return Share(node.members.shares, self._last_seen.tats_us(monotonic_us()), self._leases.held)
 
     def _end(self, share: Share) -> Iterator[Ask]:
         now_us = monotonic_us()
-        self._recent.note(now_us, *share.backlogs(now_us))
+        self._last_seen.note(now_us, *share.backlogs(now_us))
         used, still_open = share.end(now_us)
         for start in range(0, len(used), BUDGETS_PER_CALL):
             yield Ask(f"used-{token_hex(8)}", used[start : start + BUDGETS_PER_CALL])

@@ -24,7 +24,7 @@ from router.control.limits.parts import Part, combine, parts_of
 from router.control.limits.redis_link import Call, Endpoint
 from router.control.limits.reservations import CountedReservation, FreeReservation, PartedReservation, free
 from router.control.limits.scripts import Mode, Scripts, pack
-from router.control.limits.share import Recent
+from router.control.limits.share import LastSeen
 from router.control.limits.store import Reservation, StoreState
 
 ARRIVE_S = 1.0
@@ -58,8 +58,8 @@ class RedisStore:
         self._patient = config.on_failure == "deny"
         self._scripts = Scripts(total_s, sequenced=sequenced)
         self._leases = Leases()
-        self._recent = Recent()
-        self._away = Away(config.on_failure, self._leases, self._recent, self._settle)
+        self._last_seen = LastSeen()
+        self._away = Away(config.on_failure, self._leases, self._last_seen, self._settle)
         self._journal = Journal(self._scripts, self._node_of, self._moved, self._end_shares)
         self._node = self._new_node(None)
         self._cluster: Cluster | None = None
@@ -145,7 +145,7 @@ class RedisStore:
             # Settled before it was made: the one who asked has left.
             return FreeReservation(ask)
         verdict = _verdict(ask, reply)
-        self._recent.note(monotonic_us(), ask, verdict)
+        self._last_seen.note(monotonic_us(), ask, verdict)
         if verdict.admitted:
             self._leases.add(ask)
         elif self._denials is not None:
@@ -282,7 +282,7 @@ class RedisStore:
         resets = sum(each.members.resets for each in self._nodes)
         if resets != self._resets:
             self._resets = resets
-            self._recent.forget()
+            self._last_seen.forget()
         self._journal.write()
         self._renew()
 

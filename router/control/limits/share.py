@@ -17,7 +17,7 @@ UNSEEN = 20
 """A bucket that was not seen starts with this part of a full one: all that live admit 5 % more at most."""
 
 
-class Recent:
+class LastSeen:
     """What the last asks said of their buckets, by this process's own clock."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Share:
         return used, list(self._open.values())
 
     def backlogs(self, now_us: int) -> tuple[Ask, Verdict]:
-        """What `Recent` should know of its buckets afterwards."""
+        """What `LastSeen` should know of its buckets afterwards."""
         budgets = [Budget(key, 0, window_us) for key, (_, window_us) in self._starts.items()]
         return Ask("", budgets), self._book.look(Ask("", budgets), now_us)
 

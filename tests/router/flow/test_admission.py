@@ -212,6 +212,36 @@ def test_users_have_budgets_of_their_own() -> None:
     through(test, answers(), more=limits)
 
 
+# ---- defects of the router's own ----
+
+
+class Uncounted(RecordedExchange):
+    """Its bytes cannot be counted once it is answered: a defect where what was delivered is looked at."""
+
+    @property
+    def bytes_out(self) -> int:
+        if self.finished:
+            raise RuntimeError("a defect")
+        return 0
+
+    @bytes_out.setter
+    def bytes_out(self, count: int) -> None:
+        """Counted nowhere."""
+
+
+def test_a_request_whose_use_cannot_be_told_holds_nothing() -> None:
+    """It is charged what was reserved, and its slot is free."""
+
+    async def test(flow: Flow) -> None:
+        with pytest.raises(RuntimeError, match="a defect"):
+            await flow.router.inference.serve(Uncounted(body=CHAT))
+        missing = await state(flow)
+        assert missing["held"] == 0
+        assert guessed(CHAT) < missing["tokens"] <= guessed(CHAT) + 8
+
+    through(test, answers(), more=SLOW_TOKENS)
+
+
 # ---- streams that outgrow what was reserved ----
 
 
@@ -259,6 +289,23 @@ def test_a_stream_within_its_budget_is_left_alone() -> None:
         assert '"finish_reason":"stop"' in exchange.text
 
     through(test, streams(*[piece("x") for _ in range(100)], LAST_PIECES), more=STOP)
+
+
+def test_a_stream_that_nothing_can_end_is_not_said_to_be_bounded() -> None:
+    """`/v1/messages` and `/v1/responses` end as their engine ends them: what they use is owed."""
+    delta = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"a"}}\n\n'
+    start = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9}}}\n\n'
+    used = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":400}}\n\n'
+    stop = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+    async def test(flow: Flow) -> None:
+        body = b'{"model":"m","stream":true,"max_tokens":900,"messages":[{"role":"user","content":"hi"}]}'
+        exchange = RecordedExchange("/v1/messages", body)
+        event = await flow.serve(exchange)
+        assert "x-turnout-stream-limit" not in exchange.answer_headers
+        assert (event.outcome, event.limits, event.charged_tokens) == ("ok", (("l", "admitted"),), 409)
+
+    through(test, streams(start, *(400 * [delta]), used, stop), more=STOP)
 
 
 def test_without_stop_a_stream_runs_into_debt() -> None:

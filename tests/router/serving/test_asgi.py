@@ -96,6 +96,20 @@ def test_a_whole_answer() -> None:
     through(test, answers())
 
 
+@pytest.mark.parametrize("name", [b"Authorization", b"X-Api-Key"])
+def test_two_keys_are_no_key(name: bytes) -> None:
+    """What reads the first and what reads the last must not see different callers; nor does `serve`."""
+
+    async def test(flow: Flow) -> None:
+        server = Server(CHAT)
+        server.scope["headers"] += [(name, b"Bearer one"), (name.lower(), b"Bearer other")]
+        await server.run(app_of(flow))
+        assert server.status == 400
+        assert name.lower() in server.body
+
+    through(test, answers())
+
+
 def test_a_stream_is_sent_as_it_comes() -> None:
     """Not when it is over."""
     go_on = asyncio.Event()

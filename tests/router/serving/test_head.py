@@ -53,6 +53,7 @@ def test_an_ordinary_head() -> None:
         (b"X\x80: a",),
         (b"Host: h",),
         (b"Authorization: a", b"Authorization: b"),
+        (b"x-api-key: a", b"X-Api-Key: a"),
     ],
 )
 def test_what_two_parsers_could_read_differently_is_refused(lines: tuple[bytes, ...]) -> None:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from policies.limits.ask import Ask, Budget, Slots
+from policies.limits.ask import ADMITTED, Ask, Budget, Slots
 from policies.limits.book import Book
 from router.control.limits.reservations import CountedReservation
 from tests.support.limit_stores import SECOND, ask, contents, key, looking_into, slot_ask, store
@@ -229,19 +229,19 @@ def test_hierarchies_are_decided_as_in_memory(server: RedisServer) -> None:
     async def run() -> None:
         book = Book()
         refusals = set()
+        # The more buckets a level has the less each holds: so any of them may be the tightest.
+        windows_us = (9 * SECOND, 5 * SECOND, 4 * SECOND, 3 * SECOND)
         async with store(server.url, sequenced=True) as limits:
             for number in range(400):
                 budgets = [
                     Budget(
                         key(f"level{level}:{random.randrange(1 + level)}:r"),
                         random.randrange(1, SECOND),
-                        9 * SECOND,
+                        windows_us[level],
                     )
                     for level in range(4)
                 ]
-                slots = [
-                    Slots(key(f"level{level}:{random.randrange(2)}:c"), 40 + level) for level in range(2)
-                ]
+                slots = [Slots(key(f"level{level}:{random.randrange(2)}:c"), 9 + level) for level in range(2)]
                 asked = Ask(f"h{number}", budgets, slots)
                 before = contents(server.url) if number % 8 == 0 else {}
                 got = await limits.admit(asked)
@@ -250,7 +250,7 @@ def test_hierarchies_are_decided_as_in_memory(server: RedisServer) -> None:
                 refusals.add(got.verdict.refused)
                 if not got.verdict.admitted and before:
                     assert contents(server.url) == before
-        assert len(refusals) > 2
+        assert refusals >= {ADMITTED, 0, 1, 2, 3, 4}
 
     run_strictly(run(), uv=True)
 

@@ -1,7 +1,7 @@
 """A process's share of a limit: what it admits alone, and what Redis has to be told of it."""
 
 from policies.limits.ask import Ask, Budget, Slots, Verdict
-from router.control.limits.share import FRESH_US, REMEMBERED_ASKS, Recent, Share
+from router.control.limits.share import FRESH_US, REMEMBERED_ASKS, LastSeen, Share
 
 SECOND = 1_000_000
 WINDOW = 100 * SECOND
@@ -84,17 +84,17 @@ def test_what_was_settled_before_is_owed_as_used_and_who_is_open_is_known() -> N
 
 
 def test_only_what_was_seen_lately_counts() -> None:
-    recent = Recent()
-    recent.note(NOW - FRESH_US, Ask("", [Budget("old", 1, 1)]), Verdict(-1, [7], []))
-    recent.note(NOW - 10, Ask("", [Budget("new", 1, 1), Budget("other", 1, 1)]), Verdict(0, [7, 8], []))
-    recent.note(NOW - 5, Ask("", [Budget("new", 1, 1)]), Verdict(-1, [9], []))
-    assert recent.tats_us(NOW) == {"new": NOW + 4, "other": NOW - 2}
-    recent.forget()
-    assert recent.tats_us(NOW) == {}
+    last_seen = LastSeen()
+    last_seen.note(NOW - FRESH_US, Ask("", [Budget("old", 1, 1)]), Verdict(-1, [7], []))
+    last_seen.note(NOW - 10, Ask("", [Budget("new", 1, 1), Budget("other", 1, 1)]), Verdict(0, [7, 8], []))
+    last_seen.note(NOW - 5, Ask("", [Budget("new", 1, 1)]), Verdict(-1, [9], []))
+    assert last_seen.tats_us(NOW) == {"new": NOW + 4, "other": NOW - 2}
+    last_seen.forget()
+    assert last_seen.tats_us(NOW) == {}
 
 
 def test_it_remembers_only_so_many() -> None:
-    recent = Recent()
+    last_seen = LastSeen()
     for number in range(REMEMBERED_ASKS + 10):
-        recent.note(NOW, Ask("", [Budget(str(number), 1, 1)]), Verdict(-1, [1], []))
-    assert len(recent.tats_us(NOW)) == REMEMBERED_ASKS
+        last_seen.note(NOW, Ask("", [Budget(str(number), 1, 1)]), Verdict(-1, [1], []))
+    assert len(last_seen.tats_us(NOW)) == REMEMBERED_ASKS
