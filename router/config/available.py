@@ -66,7 +66,6 @@ def _tokenizers(config: Config) -> Iterable[KeyPath]:
 
 _FEATURES = (
     Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
-    Feature(_of_models("split"), "splitting traffic is not available yet; without it stable gets everything"),
     Feature(_of_models("shadow"), "shadow traffic is not available yet; remove the table"),
     Feature(_of_models("canary"), "releases are not available yet; remove the table"),
     Feature(_of_versions("discover"), "discovery is not available yet; list the replicas"),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Final, NamedTuple
 
 from policies.limits.priority import Priority, lowered
 from policies.outcome import Ending
@@ -13,7 +14,7 @@ from router.api.tgi import generate_error
 from router.control.keys import ANONYMOUS
 from router.fleet.facts import Facts
 from router.fleet.replicas import Replica
-from router.fleet.routes import Route
+from router.fleet.routes import Arm, Route
 from router.flow.exchange import Exchange, Header
 from router.flow.limited import Limited
 from router.observe.events import Attempt
@@ -43,11 +44,22 @@ class Limits:
     max_answer_bytes: int = 64 * 1024 * 1024
 
 
+class Assigned(NamedTuple):
+    """How a request got its version: what a release makes of it, and the unit that was drawn, if any."""
+
+    arm: Arm | None
+    unit: str
+
+
+NOT_ASSIGNED: Final = Assigned(None, "")
+
+
 class Call:
     """The state that all attempts of one request share. Times are monotonic seconds."""
 
     __slots__ = (
         "answered",
+        "assigned",
         "attempts",
         "caller",
         "deadline",
@@ -83,6 +95,7 @@ class Call:
         self.priority: Priority = "normal"
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
+        self.assigned = NOT_ASSIGNED
         self.facts: Facts | None = None
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
@@ -131,6 +144,13 @@ class Call:
             self.priority = lowered(self.caller.priority, wished)
         except ValueError:
             raise RequestError("x-turnout-priority must be high, normal or low") from None
+
+    def assign(self, route: Route, unit: str) -> None:
+        self.route, self.assigned = route, Assigned(route.arm, unit)
+
+    def reassign(self, route: Route) -> None:
+        """Another version answers in place of the one that it was assigned to."""
+        self.route, self.facts = route, None
 
     def begin(self, status: int, headers: Sequence[Header], length: int | None, now: float) -> None:
         """Start the client's answer: `headers` and the router's own."""

@@ -10,7 +10,13 @@ from time import monotonic
 
 from policies.outcome import Ending
 from policies.routing.events import Prompt
-from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded, UpstreamError
+from router.api.errors import (
+    EndpointNotSupported,
+    NoHealthyReplica,
+    Overloaded,
+    QueueFull,
+    UpstreamError,
+)
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
@@ -54,37 +60,52 @@ class Dispatcher:
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
+        route = call.route
+        assert route is not None
+        if route.fallback is None:
+            failure = await self._rounds(call, self._limits.max_attempts)
+        else:
+            # One attempt: a bad version gets no more of its requests than are its share.
+            failure = await self._rounds(call, 1)
+            if failure is not None and failure.retry:
+                call.reassign(route.fallback)
+                failure = await self._rounds(call, call.tries + self._limits.max_attempts, failure)
+        if failure is not None:
+            raise failure.error
+
+    async def _rounds(self, call: Call, most_tries: int, last: Failure | None = None) -> Failure | None:
+        """Attempts in the pool of the call's route; None: the client has its answer, or has left.
+
+        `last` is why another pool did not answer.
+        """
         request, route = call.request, call.route
         assert request is not None
         assert route is not None
         pool = route.pool
-        retries = pool.retries
-        retries.earn()
+        pool.retries.earn()
         tried: list[Replica] = []
         call.facts = call.facts or pool.facts(request)
-        last: Failure | None = None
         while not call.exchange.disconnected:
             try:
                 # Nobody overtakes those that wait; a second attempt has waited.
                 lease = None if pool.queued and not tried else self._choose(call, tried)
                 if lease is None:
                     lease = await self._wait(call, pool)
-            except NoHealthyReplica:
-                if last is not None:
-                    raise last.error from None
-                raise
+            except (NoHealthyReplica, EndpointNotSupported, Overloaded, QueueFull) as error:
+                return last if tried and last is not None else Failure(error, retry=True)
             if lease is None:
-                return
+                return None
             call.replica = lease.replica
             tried.append(lease.replica)
             failure = await self._attempt(call, lease, last)
             if failure is None or call.error is not None:
-                return
+                return None
             last = failure
-            if not failure.retry or call.tries >= self._limits.max_attempts:
-                raise failure.error
-            if call.tries and not retries.spend(monotonic()):
-                raise failure.error
+            if not failure.retry or call.tries >= most_tries:
+                return failure
+            if call.tries and not pool.retries.spend(monotonic()):
+                return failure
+        return None
 
     def _choose(self, call: Call, tried: Sequence[Replica]) -> Lease | None:
         """Choose and lease, in one step. None: it is the first attempt, and it has to wait for room."""

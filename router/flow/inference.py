@@ -118,7 +118,7 @@ class Inference:
         else:
             request = read_request(endpoint, call.id, exchange.headers, exchange.body, self._rules)
         call.request = request
-        call.route = fleet.route_for(request.model, call.caller.models)
+        call.assign(*fleet.assign(request, exchange.headers, call.caller))
 
     def _refuse(self, call: Call, error: TurnoutError) -> None:
         call.error = error

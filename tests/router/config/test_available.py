@@ -13,10 +13,6 @@ CASES = {
         "[retries]\ncontinue_streams = true" + MODEL,
         "2: retries.continue_streams: going on with a broken stream is not available yet; write false",
     ),
-    "split": (
-        MODEL + "[models.m.split]\nweights = { v1 = 1 }",
-        "7: models.m.split: splitting traffic is not available yet; without it stable gets everything",
-    ),
     "shadow": (
         MODEL + '[models.m.shadow]\nversion = "v1"',
         "7: models.m.shadow: shadow traffic is not available yet; remove the table",
