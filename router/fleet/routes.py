@@ -30,9 +30,13 @@ class Divides(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A request that a release compares. `share`: the canary's, 0 to 1, when the request was assigned."""
+    """A request that a release compares. `share`: the canary's, 0 to 1, when the request was assigned.
 
-    generation: int
+    `version` is whom it was assigned to, whoever answered in the end. `salt` is the release's.
+    """
+
+    salt: str
+    version: str
     canary: bool
     share: float
 

@@ -139,5 +139,5 @@ def _route(arm: SplitArm, stable: Route, pools: Mapping[str, Pool], release: Rel
         arm.version,
         pools[arm.version],
         fallback=None if arm.version == stable.version else stable,
-        arm=Arm(release.generation, arm.canary, share) if arm.compared else None,
+        arm=Arm(release.salt, arm.version, arm.canary, share) if arm.compared else None,
     )

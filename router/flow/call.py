@@ -17,6 +17,7 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Arm, Route
 from router.flow.exchange import Exchange, Header
 from router.flow.limited import Limited
+from router.flow.witness import Witness
 from router.observe.events import Attempt
 
 JSON = (b"content-type", b"application/json")
@@ -67,7 +68,6 @@ class Call:
         "delivered",
         "error",
         "exchange",
-        "explains",
         "facts",
         "finish_reason",
         "first_token_at",
@@ -85,6 +85,7 @@ class Call:
         "tries",
         "usage",
         "waited_s",
+        "witness",
     )
 
     def __init__(self, call_id: str, exchange: Exchange, limits: Limits) -> None:
@@ -96,10 +97,10 @@ class Call:
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
         self.assigned = NOT_ASSIGNED
+        self.witness: Witness | None = None
         self.facts: Facts | None = None
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
-        self.explains = exchange.headers.get("x-turnout-explain") == "1"
         self.decision: bytes | None = None
         """What the client is told of the last choice, if it asked."""
         self.attempts: list[Attempt] = []
@@ -144,6 +145,11 @@ class Call:
             self.priority = lowered(self.caller.priority, wished)
         except ValueError:
             raise RequestError("x-turnout-priority must be high, normal or low") from None
+
+    @property
+    def explains(self) -> bool:
+        """The client wants to know why it got this replica."""
+        return self.exchange.headers.get("x-turnout-explain") == "1"
 
     def assign(self, route: Route, unit: str) -> None:
         self.route, self.assigned = route, Assigned(route.arm, unit)

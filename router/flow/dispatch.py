@@ -32,6 +32,7 @@ from router.flow.relay import Relay
 from router.flow.stream_relay import StreamRelay
 from router.flow.upstream import READ_BYTES, Upstream
 from router.flow.watch import Watch
+from router.flow.witness import Witness, WitnessedReader
 from router.observe.events import Attempt
 
 Answered = Callable[[Replica, InferenceRequest, Facts], None]
@@ -154,6 +155,8 @@ class Dispatcher:
         assert call.request is not None
         call.route.pool.sizes.learn(outcome, call.request.n)
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
+        if call.witness is not None and relay.whole is not None:
+            call.witness.keep(relay.whole)
         call.delivered = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
@@ -163,6 +166,7 @@ class Dispatcher:
             self._answered(lease.replica, call.request, call.facts)
 
     def _relay(self, call: Call, lease: Lease, request: InferenceRequest, *, streams: bool) -> Relay:
+        witness = call.witness = None if call.assigned.arm is None else Witness(stream=request.stream)
         if not streams:
             return AnswerRelay(call, lease, self._limits, self._watch, request)
         reader = lease.replica.engine.open_stream(request)
@@ -171,6 +175,8 @@ class Dispatcher:
         original = call.request
         if original is not None and original is not request:
             reader = GenerateReader(original, reader)
+        if witness is not None:
+            reader = WitnessedReader(reader, witness)
         return StreamRelay(call, lease, self._limits, self._watch, reader)
 
     async def _send(self, relay: Relay, request: UpstreamRequest, *, fresh: bool = False) -> None:

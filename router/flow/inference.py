@@ -162,6 +162,10 @@ class Inference:
             reserved_tokens=None if limited is None else limited.reserved_tokens,
             charged_tokens=None if limited is None else limited.charged_tokens,
             prompt=call.facts.prompt if self._hashes_all and call.facts is not None else None,
+            arm=call.assigned.arm,
+            unit=call.assigned.unit,
+            ordinal=0 if replica is None else max(0, replica.served - 1),
+            signs=frozenset() if call.witness is None else call.witness.signs(),
         )
 
 

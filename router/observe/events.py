@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from policies.release.observation import Bad
 from policies.routing.events import Prompt
 from router.api.request import Usage
+from router.fleet.routes import Arm
 
 GAP_BOUNDS_S = (
     0.001,
@@ -84,6 +86,14 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What limits count: reserved before, charged after; None where no limit counts tokens."""
     prompt: Prompt | None = None
     """Its hashed blocks, where they are to be recorded."""
+    arm: Arm | None = None
+    """What a release made of it; `version` is who answered, which may be stable in the canary's place."""
+    unit: str = ""
+    """What it was assigned to a version by."""
+    ordinal: int = 0
+    """Requests that its replica had served before."""
+    signs: frozenset[Bad] = frozenset()
+    """What is wrong with an answer that looks like one; looked for where a release compares."""
 
 
 Observer = Callable[[Finished], None]
