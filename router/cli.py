@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "config": "router.commands.configuration:config",
         "explain": "router.commands.explain:explain",
         "status": "router.commands.status:status",
+        "release": "router.commands.release:release",
         "keys": "router.commands.keys:keys",
     }
 )

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from random import Random
 from time import monotonic, time
 
 from starlette.applications import Starlette
 
+from policies.release.lifecycle import Release
 from policies.routing.events import Event, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import limit_board
@@ -17,6 +19,7 @@ from router.control.hearing import Hearing, place_of, share
 from router.control.keys import KeyRing
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
+from router.control.releases.releases import Releases
 from router.fleet.build import build_fleet
 from router.fleet.hot_prompts import HotPrompts
 from router.fleet.kv_events import KvEvents
@@ -25,17 +28,20 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
+from router.fleet.traffic import with_traffic
 from router.flow.dispatch import Dispatcher
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
 from router.observe.events import Finished
+from router.observe.evidence import observation_of
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
+from router.observe.releases import ReleaseMetrics
 from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
@@ -71,6 +77,7 @@ class Router:
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.limits = limit_board(config, seat)
+        self.releases = Releases(config, seat, self.current_fleet, self._released, has_office=seat is None)
         self.metrics = self._metrics()
         self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
@@ -114,6 +121,7 @@ class Router:
             kv_events=self.kv_events,
             limits=self.limits,
             keys=self._keys,
+            releases=self.releases.office,
         )
         return create_admin_app(sources, self.config.admin)
 
@@ -125,6 +133,8 @@ class Router:
             LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
             QueueGauge(self.current_fleet),
         ]
+        if self.releases.office is not None:
+            more.append(ReleaseMetrics(self.current_fleet, self.releases.office))
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def current_fleet(self) -> Fleet:
@@ -135,8 +145,13 @@ class Router:
         self.metrics(event)
         if self.access_log is not None:
             self.access_log(event)
+        if event.arm is not None:
+            seen = observation_of(event)
+            if seen is not None:
+                self.releases.observe(event.arm.salt, seen)
 
     async def start(self) -> None:
+        self.releases.start()
         watched = watched_in(self.config, self.fleet)
         self.prober.follow(watched)
         if self.seat is None:
@@ -160,6 +175,7 @@ class Router:
             self._housekeeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._housekeeping
+        await self.releases.close()
         await self.prober.close()
         await self.scraper.close()
         await self.kv_events.close()
@@ -180,6 +196,10 @@ class Router:
     def _look_again(self, replica: Replica) -> None:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
+
+    def _released(self, releases: Mapping[str, Release]) -> None:
+        """Traffic is elsewhere from now on: the same pools under other routes."""
+        self.fleet = with_traffic(self.fleet, self.config.models, releases)
 
     def _learn(self, replica: Replica, event: Event) -> None:
         """A replica said something of its cache."""

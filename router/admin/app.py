@@ -25,6 +25,7 @@ from router.admin.access import AdminAccess
 from router.admin.explain import explained
 from router.admin.limits import LimitBoard, LimitsView
 from router.admin.page import Page
+from router.admin.releases import ReleaseApi
 from router.admin.views import (
     ConfigView,
     KvReports,
@@ -41,6 +42,7 @@ from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, Req
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig
 from router.control.keys import ANONYMOUS, Caller, KeyRing
+from router.control.releases.office import Office
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
@@ -79,6 +81,7 @@ class Sources:
     kv_events: KvReports | None = None
     limits: LimitBoard | None = None
     keys: KeyRing | None = None
+    releases: Office | None = None
 
 
 class AdminApi:
@@ -199,6 +202,8 @@ def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
         Route("/api/replicas/{replica:path}/undrain", api.undrain, methods=["POST"]),
     ]
+    if sources.releases is not None:
+        routes += ReleaseApi(sources.releases).routes
     app = Starlette(
         routes=routes,
         middleware=[Middleware(AdminAccess, token=config.token)],

@@ -71,7 +71,7 @@ class Route:
 class Fleet:
     """Every route by public name, and every replica once; what a request reads once and holds to its end."""
 
-    __slots__ = ("names", "pools", "replicas", "routes")
+    __slots__ = ("names", "pools", "replicas", "routes", "traffic")
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Fleet:
         names: Mapping[str, str],
         pools: Mapping[tuple[str, str], Pool],
         replicas: Sequence[Replica],
+        traffic: Mapping[str, Divides] | None = None,
     ) -> None:
         self.routes = routes
         self.names = names
@@ -86,6 +87,8 @@ class Fleet:
         self.pools = pools
         """By model and version, each once."""
         self.replicas = tuple(replicas)
+        self.traffic = traffic or {}
+        """How each model's traffic is divided now."""
 
     @property
     def ready(self) -> bool:

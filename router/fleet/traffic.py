@@ -63,10 +63,13 @@ def with_traffic(
 ) -> Fleet:
     """The same pools under the routes that these releases mean."""
     routes: dict[str, Route] = {}
+    traffic: dict[str, Traffic] = {}
     for name, model in models.items():
         pools = {version: fleet.pools[name, version] for version in model.versions}
-        routes |= _routes(name, model, _standing(name, model, releases or {}).release, pools)
-    return Fleet(routes, fleet.names, fleet.pools, fleet.replicas)
+        release = _standing(name, model, releases or {}).release
+        traffic[name] = Traffic(name, model, release, pools)
+        routes |= _routes(name, model, traffic[name], pools)
+    return Fleet(routes, fleet.names, fleet.pools, fleet.replicas, traffic)
 
 
 def disagreements(
@@ -98,9 +101,9 @@ def _standing(name: str, model: ModelConfig, releases: Mapping[str, Release]) ->
 
 
 def _routes(
-    name: str, model: ModelConfig, release: Release, pools: Mapping[str, Pool]
+    name: str, model: ModelConfig, traffic: Traffic, pools: Mapping[str, Pool]
 ) -> Mapping[str, Route]:
-    traffic = Traffic(name, model, release, pools)
+    release = traffic.release
     pool = pools[release.stable]
     plain = Route(name, release.stable, pool, traffic=traffic if traffic.divides else None)
     routes = {name: plain, f"{name}:stable": Route(name, release.stable, pool)}

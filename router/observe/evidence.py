@@ -10,6 +10,13 @@ from router.observe.events import Finished
 
 _OF_FINISH: Final = {"length": Bad.LENGTH, "content_filter": Bad.CONTENT_FILTER}
 _BROKEN: Final = frozenset({Ending.FAILED.word, Ending.CLIENT_ERROR.word})
+_NEVER_ASKED: Final = ""
+_SAYS_NOTHING: Final = frozenset({Ending.SATURATED.word, _NEVER_ASKED})
+_SIGNS: Final = {
+    Ending.TIMED_OUT.word: frozenset({Bad.TIMEOUT}),
+    Ending.CLIENT_LEFT.word: frozenset({Bad.CLIENT_LEFT}),
+    Ending.SATURATED.word: None,
+}
 _TIMEOUTS: Final = frozenset({"first_token_timeout", "total_timeout"})
 
 
@@ -43,19 +50,14 @@ def observation_of(event: Finished) -> Observation | None:
 
 def _bad(event: Finished, arm: Arm) -> frozenset[Bad] | None:
     """Judged by the first attempt: what was repaired by another was a failure all the same."""
-    first = event.attempts[0] if event.attempts else None
-    ending = "" if first is None else first.ending
-    if ending == Ending.SATURATED.word:
+    ending = event.attempts[0].ending if event.attempts else _NEVER_ASKED
+    if ending in _SAYS_NOTHING and event.outcome != "no_healthy_replica" and event.version == arm.version:
         return None
-    if ending == Ending.TIMED_OUT.word:
-        return frozenset({Bad.TIMEOUT})
-    if event.version != arm.version:
-        # Also where it had no replica that could be asked.
+    if ending in _SIGNS:
+        return _SIGNS[ending]
+    if event.version != arm.version or ending == _NEVER_ASKED:
+        # Another version answered: this one failed, or had no replica that could be asked.
         return frozenset({Bad.ERROR})
-    if first is None:
-        return frozenset({Bad.ERROR}) if event.outcome == "no_healthy_replica" else None
-    if ending == Ending.CLIENT_LEFT.word:
-        return frozenset({Bad.CLIENT_LEFT})
     if ending in _BROKEN:
         begun = len(event.attempts) == 1 and event.status == 200
         return frozenset({Bad.STREAM_ERROR if begun else Bad.ERROR})

@@ -1,12 +1,11 @@
 """One release and its evidence: what the analysis makes of it, and the move that follows."""
 
 import logging
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-
 from policies.release.canary import Analysis, CanaryOptions, Kind, Verdict
+
 from policies.release.lifecycle import Command, Phase, Release, Verb, next_step
 from policies.release.observation import Observation
 from router.config.model import CanaryConfig, ModelConfig
@@ -32,12 +31,11 @@ class Judge:
             self._restore(kept)
         self._follow(release, now)
 
-    def observe(self, observations: Sequence[Observation]) -> None:
-        for one in observations:
-            self._analysis.observe(one)
+    def observe(self, observation: Observation) -> None:
+        self._analysis.observe(observation)
 
     def decide(self, release: Release, now: float) -> tuple[Command, str] | None:
-        """The next move and its reason; None: as it is, it is well. Nothing moves up on failed evaluations."""
+        """The next move and its reason; None: it stays as it is. Failed evaluations never move it up."""
         self._follow(release, now)
         try:
             self.verdict = verdict = self._analysis.verdict(now)
@@ -45,18 +43,17 @@ class Judge:
             log.exception("the evidence for %s cannot be evaluated", release.canary)
             return self._missed_one(release, now)
         self._missed = 0
-        if release.manual:
+        verb = None if release.manual else self._verb(release, verdict.kind)
+        return None if verb is None else (Command(verb=verb, at=now), verdict.reason)
+
+    def _verb(self, release: Release, kind: Kind) -> Verb | None:
+        if kind is Kind.ROLL_BACK:
+            return Verb.ROLL_BACK
+        if release.phase is not Phase.CANARY or kind is Kind.HOLD:
             return None
-        if verdict.kind is Kind.ROLL_BACK:
-            return Command(verb=Verb.ROLL_BACK, at=now), verdict.reason
-        if release.phase is not Phase.CANARY:
-            return None
-        if verdict.kind is Kind.INCONCLUSIVE:
-            return Command(verb=Verb.GIVE_UP, at=now), verdict.reason
-        if verdict.kind is Kind.PROMOTE:
-            verb = Verb.PROMOTE if next_step(release.share, self._steps) is None else Verb.STEP
-            return Command(verb=verb, at=now), verdict.reason
-        return None
+        if kind is Kind.INCONCLUSIVE:
+            return Verb.GIVE_UP
+        return Verb.PROMOTE if next_step(release.share, self._steps) is None else Verb.STEP
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Of the last evaluation."""
@@ -87,12 +84,16 @@ class Judge:
         self._missed += 1
         if self._missed < MISSED or release.phase is not Phase.CANARY:
             return None
-        return Command(verb=Verb.PAUSE, at=now), f"the evidence could not be evaluated {MISSED} times in a row"
+        return Command(
+            verb=Verb.PAUSE, at=now
+        ), f"the evidence could not be evaluated {MISSED} times in a row"
 
     def _restore(self, kept: bytes) -> None:
         """What cannot be read, or is of another release, is left: the evidence is gathered anew."""
         try:
-            salt, step_at, snapshot = msgspec.json.decode(kept, type=tuple[str, float | None, Analysis.Snapshot])
+            salt, step_at, snapshot = msgspec.json.decode(
+                kept, type=tuple[str, float | None, Analysis.Snapshot]
+            )
         except msgspec.MsgspecError:
             log.warning("evidence that was kept cannot be read: it is gathered anew")
             return
