@@ -17,10 +17,6 @@ CASES = {
         MODEL + '[models.m.shadow]\nversion = "v1"',
         "7: models.m.shadow: shadow traffic is not available yet; remove the table",
     ),
-    "canary": (
-        MODEL + "[models.m.canary]",
-        "7: models.m.canary: releases are not available yet; remove the table",
-    ),
     "discover": (
         MODEL + MORE + 'discover = { kind = "dns", host = "h", port = 1, engine = "tgi" }',
         "9: models.m.versions.v2.discover: discovery is not available yet; list the replicas",
@@ -50,7 +46,8 @@ def test_the_order_of_the_file() -> None:
     """Several refusals come as their lines do."""
     text = (
         MODEL
-        + "[models.m.canary]\n[retries]\ncontinue_streams = true\n"
-        + '[models.m.shadow]\nversion = "v1"\nfraction = 0.1'
+        + MORE
+        + "discover = { kind = 'dns', engine = 'vllm', port = 1, host = 'h' }\n"
+        + "[retries]\ncontinue_streams = true\n"
     )
-    assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [7, 9, 10]
+    assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [9, 11]
