@@ -11,7 +11,7 @@ from tenacity import (
     RetryError,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
 )
 
 from policies.release.lifecycle import Release
@@ -63,7 +63,7 @@ class Webhook:
             try:
                 async for attempt in AsyncRetrying(
                     stop=stop_after_attempt(TRIES),
-                    wait=wait_exponential_jitter(initial=0.2, max=5),
+                    wait=wait_exponential(multiplier=0.2, max=5),
                     retry=retry_if_exception_type(httpx.HTTPError),
                 ):
                     with attempt:
