@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from router.commands.release import release
+from router.commands.status import status
 from tests.support.loops import run_strictly
 from tests.support.versions import RunningVersions, simulated_versions
 
@@ -119,11 +120,15 @@ def test_a_release_outlives_its_router(tmp_path: Path) -> None:
     with_versions(found, tmp_path)
 
 
-def test_weights_are_prometheus_series(tmp_path: Path) -> None:
+def test_weights_are_told_and_are_prometheus_series(tmp_path: Path) -> None:
     async def test(versions: RunningVersions) -> None:
         await turnout(versions, "start", "m", "v2", "--manual", "--percent", "12.5")
         async with httpx.AsyncClient(base_url=versions.running.admin_url) as admin:
             metrics = (await admin.get("/metrics")).text
+            (model,) = (await admin.get("/api/models")).json()["models"]
+        shown = await asyncio.to_thread(CliRunner().invoke, status, ["--admin", versions.running.admin_url])
+        assert "v1 (stable) 87.5 %" in shown.output
+        assert (model["release"], [one["percent"] for one in model["versions"]]) == ("canary", [87.5, 12.5])
         assert 'turnout_release_weight{model="m",version="v2"} 0.125\n' in metrics
         assert 'turnout_release_weight{model="m",version="v1"} 0.875\n' in metrics
 
