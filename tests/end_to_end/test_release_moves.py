@@ -111,6 +111,7 @@ async def wander(admin_url: str, random: Random, acknowledged: list[int]) -> Non
                 acknowledged.append(answer.json()["generation"])
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_router_that_is_killed_finds_its_releases_as_they_were(kills: int, tmp_path: Path) -> None:
     """No move that was acknowledged is lost, and whatever is found is whole: weights of a step, or of a person."""
