@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "explain": "router.commands.explain:explain",
         "status": "router.commands.status:status",
         "release": "router.commands.release:release",
+        "shadow": "router.commands.shadow:shadow",
         "keys": "router.commands.keys:keys",
     }
 )

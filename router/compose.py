@@ -32,6 +32,7 @@ from router.fleet.traffic import with_traffic
 from router.flow.dispatch import Dispatcher
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
+from router.flow.shadow import Lane, Shadowed, Shadows
 from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
 from router.observe.events import Finished
@@ -42,11 +43,12 @@ from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
 from router.observe.releases import ReleaseMetrics
+from router.observe.shadow import ShadowCounts, ShadowMetrics
 from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
-from router.settings import access_log_of, budget_of, limits_of, queues_of, upstreams_of
+from router.settings import access_log_of, budget_of, limits_of, queues_of, shadow_plans_of, upstreams_of
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
@@ -77,11 +79,13 @@ class Router:
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.limits = limit_board(config, seat)
+        self.shadow_counts = ShadowCounts()
         self.releases = Releases(config, seat, self.current_fleet, self._released, has_office=seat is None)
         self.metrics = self._metrics()
         self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
         self.queues = queues_of(config)
+        self.shadows = self._shadows()
         self._rules = RequestRules(max_depth=config.server.max_json_depth)
         self._keys = KeyRing(config.keys, time)
         self.inference = self._inference()
@@ -101,10 +105,11 @@ class Router:
             failed=self._look_again,
             answered=None if self.warm_joins is None else self.warm_joins.answered,
             queues=self.queues,
+            make_room=None if self.shadows is None else self.shadows.make_room,
         )
         return Inference(
             self.current_fleet,
-            dispatcher,
+            dispatcher if self.shadows is None else Shadowed(dispatcher, self.shadows),
             limits,
             self._rules,
             self.observe,
@@ -121,6 +126,7 @@ class Router:
             kv_events=self.kv_events,
             limits=self.limits,
             keys=self._keys,
+            shadows=lambda: self.shadow_counts.tallies,
             releases=self.releases.office,
         )
         return create_admin_app(sources, self.config.admin)
@@ -132,6 +138,7 @@ class Router:
             WarmJoinCounts(self.current_fleet),
             LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
             QueueGauge(self.current_fleet),
+            ShadowMetrics(lambda: self.shadow_counts.tallies),
         ]
         if self.releases.office is not None:
             more.append(ReleaseMetrics(self.current_fleet, self.releases.office))
@@ -181,6 +188,8 @@ class Router:
         await self.kv_events.close()
         if self.warm_joins is not None:
             await self.warm_joins.close()
+        if self.shadows is not None:
+            await self.shadows.close()
         self.front_end.close()
         if self.queues is not None:
             self.queues.refuse_all(RouterDraining("the router is shutting down; send the request again"))
@@ -246,6 +255,22 @@ class Router:
             return None
         asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
         return WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
+
+    def _shadows(self) -> Shadows | None:
+        """None where no version gets copies."""
+        lanes = {
+            model: Lane(plan, Dispatcher(plan.limits, self.watch, self.upstreams, failed=self._look_again))
+            for model, plan in shadow_plans_of(self.config).items()
+        }
+        if not lanes:
+            return None
+        return Shadows(
+            lanes,
+            self.current_fleet,
+            self.shadow_counts,
+            Random(),
+            draining=lambda: self.front_end.draining,
+        )
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

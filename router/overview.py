@@ -41,6 +41,7 @@ from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
 from router.observe.releases import ReleaseMetrics
+from router.observe.shadow import ShadowMetrics, summed
 from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
@@ -76,6 +77,7 @@ class Overview:
         self._told_at: dict[Place, float] = {}
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
+        self._shadows = lambda: summed(report.shadows for report in self._all_reports())
         self.metrics = self._metrics()
         sources = Sources(
             fleet=self.current_fleet,
@@ -86,6 +88,7 @@ class Overview:
             kv_events=self._kv_sums,
             limits=self._limits,
             keys=KeyRing(config.keys, time),
+            shadows=self._shadows,
             releases=self._releases.office,
         )
         self.admin_app = create_admin_app(sources, config.admin)
@@ -98,6 +101,7 @@ class Overview:
             WarmJoinCounts(self.current_fleet),
             LimitStoreMetrics(lambda: None if self._limits is None else self._limits.state),
             QueueGauge(self.current_fleet),
+            ShadowMetrics(self._shadows),
         ]
         if self._releases.office is not None:
             more.append(ReleaseMetrics(self.current_fleet, self._releases.office))

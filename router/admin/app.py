@@ -26,6 +26,7 @@ from router.admin.explain import explained
 from router.admin.limits import LimitBoard, LimitsView
 from router.admin.page import Page
 from router.admin.releases import ReleaseApi
+from router.admin.shadows import shadows_view
 from router.admin.views import (
     ConfigView,
     KvReports,
@@ -47,6 +48,7 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
 from router.observe.metrics import RouterMetrics
+from router.observe.shadow import Tallies
 
 log = logging.getLogger("turnout.admin")
 
@@ -81,6 +83,7 @@ class Sources:
     kv_events: KvReports | None = None
     limits: LimitBoard | None = None
     keys: KeyRing | None = None
+    shadows: Callable[[], Tallies] = dict
     releases: Office | None = None
 
 
@@ -95,6 +98,7 @@ class AdminApi:
         self._workers = sources.workers
         self._kv_events = sources.kv_events
         self._limits = sources.limits
+        self._shadows = sources.shadows
         self._keys = sources.keys or KeyRing((), time.time)
         self._process = _process_collectors()
         self._began = time.monotonic()
@@ -137,6 +141,11 @@ class AdminApi:
         """`LimitsView`."""
         await self._refresh()
         return _json(await self._limits_view())
+
+    async def shadows(self, _request: Request) -> Response:
+        """`ShadowsView`."""
+        await self._refresh()
+        return _json(shadows_view(self._shadows()))
 
     async def _limits_view(self) -> LimitsView:
         return LimitsView() if self._limits is None else await self._limits.view()
@@ -197,6 +206,7 @@ def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
         Route("/api/models", api.models),
         Route("/api/replicas", api.replicas),
         Route("/api/limits", api.limits),
+        Route("/api/shadow", api.shadows),
         Route("/api/explain", api.explain, methods=["POST"]),
         # An id may hold slashes.
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),

@@ -15,7 +15,6 @@ from router.config.fleet import (
     MarginsConfig,
     ModelConfig,
     ReplicaConfig,
-    ShadowConfig,
     SplitConfig,
     SplitRule,
     VersionConfig,
@@ -35,6 +34,7 @@ from router.config.process import (
     UpstreamConfig,
 )
 from router.config.secret import Secret
+from router.config.shadow import ShadowConfig
 from router.config.source import NOWHERE, Source
 
 __all__ = [

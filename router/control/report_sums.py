@@ -9,6 +9,7 @@ from router.control.kv_sums import heard_in
 from router.control.reports import WorkerReport, places
 from router.fleet.own_measurements import total
 from router.observe.series import Series
+from router.observe.shadow import summed
 
 
 def both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
@@ -27,6 +28,7 @@ def both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
         series=list(sum_of([one, other]).items()),
         replicas=measured,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
+        shadows=list(summed([one.shadows, other.shadows]).items()),
     )
 
 

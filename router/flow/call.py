@@ -17,6 +17,7 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Arm, Route
 from router.flow.exchange import Exchange, Header
 from router.flow.limited import Limited
+from router.flow.transcript import Transcript
 from router.flow.witness import Witness
 from router.observe.events import Attempt
 
@@ -56,7 +57,11 @@ NOT_ASSIGNED: Final = Assigned(None, "")
 
 
 class Call:
-    """The state that all attempts of one request share. Times are monotonic seconds."""
+    """The state that all attempts of one request share. Times are monotonic seconds.
+
+    `limited` is what limits have said, where any apply. `transcript` keeps the answer, where it is to be
+    compared with another version's.
+    """
 
     __slots__ = (
         "answered",
@@ -82,6 +87,7 @@ class Call:
         "request",
         "route",
         "status",
+        "transcript",
         "tries",
         "usage",
         "waited_s",
@@ -117,7 +123,7 @@ class Call:
         """The client has been given everything it will get, to the last byte."""
         self.error: TurnoutError | None = None
         self.limited: Limited | None = None
-        """What limits have said, where any apply."""
+        self.transcript: Transcript | None = None
         self.delivered: tuple[Ending, int] = (Ending.FAILED, 0)
         """How the last attempt ended, and after how many frames with text."""
         self.usage: Usage | None = None

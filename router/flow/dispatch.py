@@ -50,14 +50,19 @@ class Dispatcher:
         failed: Callable[[Replica], None],
         answered: Answered | None = None,
         queues: Queues | None = None,
+        make_room: Callable[[Pool], None] | None = None,
     ) -> None:
-        """Without `queues` a saturated replica is given more, up to its `max_in_flight`."""
+        """Without `queues` a saturated replica is given more, up to its `max_in_flight`.
+
+        `make_room` is called when somebody has to wait in them.
+        """
         self._limits = limits
         self._watch = watch
         self._upstreams = upstreams
         self._failed = failed
         self._answered = answered
         self._queues = queues
+        self._make_room = make_room
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
@@ -83,7 +88,8 @@ class Dispatcher:
         assert request is not None
         assert route is not None
         pool = route.pool
-        pool.retries.earn()
+        if self._limits.max_attempts > 1:
+            pool.retries.earn()
         tried: list[Replica] = []
         call.facts = call.facts or pool.facts(request)
         while not call.exchange.disconnected:
@@ -125,6 +131,8 @@ class Dispatcher:
     async def _wait(self, call: Call, pool: Pool) -> Lease | None:
         """Wait in line for a lease; None: the client has left."""
         assert self._queues is not None
+        if self._make_room is not None:
+            self._make_room(pool)
         return await self._queues.enter(pool, call, lambda: self._choose(call, ()))
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:

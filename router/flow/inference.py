@@ -17,8 +17,8 @@ from router.control.keys import ANONYMOUS, Caller, KeyRing
 from router.fleet.routes import Fleet
 from router.flow.admission import Gate
 from router.flow.call import Call, Limits
-from router.flow.dispatch import Dispatcher
 from router.flow.exchange import Exchange
+from router.flow.shadow import Dispatches
 from router.observe.events import Finished, Observer
 
 log = logging.getLogger("turnout.flow")
@@ -45,7 +45,7 @@ class Inference:
     def __init__(
         self,
         fleet: Callable[[], Fleet],
-        dispatcher: Dispatcher,
+        dispatcher: Dispatches,
         limits: Limits,
         rules: RequestRules,
         observer: Observer,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from policies.release.observation import Bad
+from policies.release.pairs import Pair
 from policies.routing.events import Prompt
 from router.api.request import Usage
 from router.fleet.routes import Arm
@@ -97,3 +98,21 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Observer = Callable[[Finished], None]
+
+
+class Copied(msgspec.Struct, frozen=True, gc=False):
+    """What became of a copy of a request, once for `sent` and once for its end.
+
+    `against` is the version that served the client, `version` the one that gets copies. `result` is
+    `skipped` (the client got no answer to compare with), `dropped_saturated`, `dropped_unavailable` (no
+    replica could take it), `dropped_budget`, or `sent`; and of what was sent `stopped` (a client needed its
+    room, or the router ended), `failed`, or `compared`. `code` says why, if it failed or was unavailable.
+    """
+
+    model: str
+    against: str
+    version: str
+    result: str
+    code: str = ""
+    pair: Pair | None = None
+    """Both answers, if they were compared."""

@@ -13,10 +13,6 @@ CASES = {
         "[retries]\ncontinue_streams = true" + MODEL,
         "2: retries.continue_streams: going on with a broken stream is not available yet; write false",
     ),
-    "shadow": (
-        MODEL + '[models.m.shadow]\nversion = "v1"',
-        "7: models.m.shadow: shadow traffic is not available yet; remove the table",
-    ),
     "discover": (
         MODEL + MORE + 'discover = { kind = "dns", host = "h", port = 1, engine = "tgi" }',
         "9: models.m.versions.v2.discover: discovery is not available yet; list the replicas",
@@ -38,7 +34,7 @@ def test_a_feature_that_is_not_there(text: str, expected: str) -> None:
 def test_what_is_there_is_not_refused() -> None:
     """Defaults, several workers, Redis, and everything a policy in the table can do, pass."""
     text = '[server]\nworkers = 2\n[redis]\nurl = "redis://h"\n[retries]\ncontinue_streams = false\n'
-    text += '[policies.p]\nkind = "power_of_two"' + MODEL
+    text += '[policies.p]\nkind = "power_of_two"' + MODEL + '[models.m.shadow]\nversion = "v1"'
     assert unavailable(decode(text, environ={})) == ()
 
 
