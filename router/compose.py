@@ -18,6 +18,7 @@ from router.control.keys import KeyRing
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.fleet.build import build_fleet
+from router.fleet.fingerprint import Verifier
 from router.fleet.hot_prompts import HotPrompts
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
@@ -44,6 +45,8 @@ from router.settings import access_log_of, budget_of, limits_of, queues_of, upst
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
+_FIRST_ANSWERS_S = 1.0
+"""So long a start waits for replicas to say who they are; those that are slower join later."""
 
 
 class Router:
@@ -69,6 +72,7 @@ class Router:
         self.upstreams = upstreams_of(config)
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
+        self.verifier = Verifier(config.health, changed=self._verdict_changed)
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.limits = limit_board(config, seat)
         self.metrics = self._metrics()
@@ -94,6 +98,7 @@ class Router:
             failed=self._look_again,
             answered=None if self.warm_joins is None else self.warm_joins.answered,
             queues=self.queues,
+            settle=self.verifier.settle,
         )
         return Inference(
             self.current_fleet,
@@ -138,6 +143,7 @@ class Router:
 
     async def start(self) -> None:
         watched = watched_in(self.config, self.fleet)
+        self.verifier.follow(watched)
         self.prober.follow(watched)
         if self.seat is None:
             self.scraper.follow(watched)
@@ -146,6 +152,7 @@ class Router:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
+        await self.verifier.first_round(_FIRST_ANSWERS_S)
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -161,6 +168,7 @@ class Router:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._housekeeping
         await self.prober.close()
+        await self.verifier.close()
         await self.scraper.close()
         await self.kv_events.close()
         if self.warm_joins is not None:
@@ -200,6 +208,7 @@ class Router:
 
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self.verifier.doubt(replica)
         self.kv_events.hasten(replica)
         for pool in self.fleet.pools.values():
             pool.forget(replica, monotonic())
@@ -210,9 +219,17 @@ class Router:
         if self.warm_joins is not None:
             self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
+            self.verifier.hasten(change.replica)
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+        elif change.gone:
+            self.verifier.doubt(change.replica, gone=True)
         change.replica.offer_room()
+
+    def _verdict_changed(self, replica: Replica) -> None:
+        if self.warm_joins is not None and replica.up:
+            self.warm_joins.changed(replica, gone=False)
+        replica.offer_room()
 
     def _warm_joins(self) -> WarmJoins | None:
         """None where nobody asks for it; of several workers the first does it for all."""

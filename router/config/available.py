@@ -70,7 +70,6 @@ _FEATURES = (
     Feature(_of_models("shadow"), "shadow traffic is not available yet; remove the table"),
     Feature(_of_models("canary"), "releases are not available yet; remove the table"),
     Feature(_of_versions("discover"), "discovery is not available yet; list the replicas"),
-    Feature(_of_versions("expect"), "checking what a replica serves is not available yet; remove it"),
     Feature(_kv_events_over_zmq, "needs pyzmq, which is not installed: pip install 'turnout[kv-events]'"),
     Feature(_tokenizers, "needs tokenizers, which is not installed: pip install 'turnout[tokenizer]'"),
 )

@@ -5,7 +5,7 @@ attempts share one deadline.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
 from policies.outcome import Ending
@@ -21,6 +21,7 @@ from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
+from router.flow.connection import Connection
 from router.flow.queue import Queues
 from router.flow.relay import Relay
 from router.flow.stream_relay import StreamRelay
@@ -29,10 +30,15 @@ from router.flow.watch import Watch
 from router.observe.events import Attempt
 
 Answered = Callable[[Replica, InferenceRequest, Facts], None]
+Settle = Callable[[Replica, float], Awaitable[None]]
 
 
 class Dispatcher:
-    """Sends requests to replicas. `failed` is told of who did not do its part, `answered` of who answered."""
+    """Sends requests to replicas. `failed` is told of who did not do its part, `answered` of who answered.
+
+    `settle` waits until it is known who answers at a replica that is doubted, and raises `UpstreamError` if
+    it is not the one that it should be.
+    """
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class Dispatcher:
         failed: Callable[[Replica], None],
         answered: Answered | None = None,
         queues: Queues | None = None,
+        settle: Settle | None = None,
     ) -> None:
         """Without `queues` a saturated replica is given more, up to its `max_in_flight`."""
         self._limits = limits
@@ -51,6 +58,7 @@ class Dispatcher:
         self._failed = failed
         self._answered = answered
         self._queues = queues
+        self._settle = settle
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
@@ -161,7 +169,7 @@ class Dispatcher:
         if connection is None:
             began = monotonic()
             try:
-                connection = await asyncio.ensure_future(upstream.connect())
+                connection = await asyncio.ensure_future(self._connect(upstream, relay.lease.replica))
             except (UpstreamError, Overloaded) as error:
                 relay.fail(Failure(error, retry=True, saturated=isinstance(error, Overloaded)))
                 return
@@ -177,6 +185,21 @@ class Dispatcher:
         except asyncio.CancelledError:
             relay.client_left()
             raise
+
+    async def _connect(self, upstream: Upstream, replica: Replica) -> Connection:
+        """A new connection, to a process that is known. Raises what `Upstream.connect` raises.
+
+        Whoever accepts it may have begun since the replica was verified; a kept one leads to the same process
+        as before.
+        """
+        connection = await upstream.connect()
+        if self._settle is not None and (replica.doubted or not replica.verdict.verified):
+            try:
+                await self._settle(replica, self._limits.connect_s)
+            except BaseException:
+                connection.abort()
+                raise
+        return connection
 
 
 def _request_for(call: Call, replica: Replica) -> InferenceRequest:
