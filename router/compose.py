@@ -227,8 +227,11 @@ class Router:
         change.replica.offer_room()
 
     def _verdict_changed(self, replica: Replica) -> None:
-        if self.warm_joins is not None and replica.up:
-            self.warm_joins.changed(replica, gone=False)
+        gone = replica.verdict.state == "gone"
+        if gone:
+            self.prober.hasten(replica)
+        if self.warm_joins is not None and (gone or replica.up):
+            self.warm_joins.changed(replica, gone=gone)
         replica.offer_room()
 
     def _warm_joins(self) -> WarmJoins | None:

@@ -107,9 +107,13 @@ class RunningEngine:
         for publisher in self.dialect.traits.publishers:
             publisher.close()
 
-    async def restart(self) -> None:
-        """As if a new process took the place of a killed one: cold cache, counters at zero, same ports."""
+    async def restart(self, options: EngineOptions | None = None) -> None:
+        """As if a new process took the place of a killed one: cold cache, counters at zero, same ports.
+
+        `options`: of another kind, perhaps: another model, another version.
+        """
         self.die()
+        self.options = options or self.options
         self._boot()
         self._apply_engine_faults()
         await self.listen()

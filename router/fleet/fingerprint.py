@@ -27,8 +27,9 @@ AGAIN = 6.0
 """A verified replica is asked again after so many health intervals: another may answer at its address."""
 JITTER = 0.1
 WARMING_S = 0.4
-"""Between two questions to one that does not answer yet."""
+"""The longest time between two questions to one that does not answer yet."""
 HASTE_S = 0.05
+"""The shortest between two questions."""
 
 _LOADING = frozenset({425, 429, 500, 502, 503, 504})
 """Statuses of a server that will know later."""
@@ -117,6 +118,7 @@ class VerifyPost:
         self._verifier = verifier
         self._watched: Sequence[Watched] = ()
         self._doubts = 0
+        self._patience_s = HASTE_S
         self._alarm = Alarm()
         self._tether = Tether(station.url, self.doubt, self._timeout_s)
         self.assign(watched)
@@ -169,7 +171,9 @@ class VerifyPost:
         interval_s = self._verifier.config.interval_s
         states = {each.replica.verdict.state for each in self._watched}
         if states & {"warming", "gone"}:
-            return min(interval_s, WARMING_S)
+            self._patience_s = min(2 * self._patience_s, WARMING_S, interval_s)
+            return self._patience_s
+        self._patience_s = HASTE_S
         again = 1.0 if "mismatch" in states else AGAIN
         return again * interval_s * (1 + JITTER * self._verifier.random.uniform(-1, 1))
 

@@ -82,6 +82,7 @@ def test_a_replica_of_which_nothing_is_known() -> None:
         "seen": None,
         "kv_events": None,
         "warnings": [],
+        "verification": {"state": "verified", "mismatches": [], "waits_for": "", "says": {}},
     }
 
 
@@ -169,6 +170,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "in_flight": 1,
                 "queued": 3,
                 "saturation": 0.25,
+                "unverified": {},
             },
             {
                 "version": "v2",
@@ -178,6 +180,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "in_flight": 0,
                 "queued": 0,
                 "saturation": None,
+                "unverified": {},
             },
         ],
     }
