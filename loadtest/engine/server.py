@@ -21,6 +21,8 @@ from loadtest.engine.request_log import RequestLog
 MAIN = "http"
 """Name of the main listener; a dialect may have further ones."""
 
+RESTART_PAUSE_S = 0.02
+
 
 class RunningEngine:
     """Made by `serve_engine`. An async context manager that closes itself."""
@@ -36,6 +38,7 @@ class RunningEngine:
         """Port by listener name; known for good once listening began."""
         self._servers: dict[str, asyncio.Server] = {}
         self._relisten: asyncio.TimerHandle | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._numbered = 0
         self._settled = asyncio.Event()
@@ -117,6 +120,15 @@ class RunningEngine:
         self._boot()
         self._apply_engine_faults()
         await self.listen()
+
+    def restart_soon(self, options: EngineOptions) -> None:
+        """The same, once what is being answered now has a moment to get away."""
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._restarting = loop.create_task(self.restart(options))
+
+        loop.call_later(RESTART_PAUSE_S, begin)
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""
