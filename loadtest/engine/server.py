@@ -41,6 +41,8 @@ class RunningEngine:
         self._restarting: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._numbered = 0
+        self.life = 0
+        """How often it has died: who was accepted in another life is not served in this one."""
         self._settled = asyncio.Event()
         self._boot()
 
@@ -83,7 +85,7 @@ class RunningEngine:
                 continue
             loop = asyncio.get_running_loop()
             server = await loop.create_server(
-                partial(Connection, self, name),
+                partial(Connection, self, name, self.life),
                 self.host,
                 self.ports.get(name, 0),
                 reuse_address=True,
@@ -100,6 +102,7 @@ class RunningEngine:
 
     def die(self) -> None:
         """As if the process were killed: nobody listens, every connection is reset."""
+        self.life += 1
         self.stop_listening()
         for connection in list(self.connections):
             connection.reset()

@@ -155,9 +155,13 @@ class VerifyPost:
         while True:
             doubts = self._doubts
             verdicts = await self._round()
-            if doubts == self._doubts:
+            if doubts != self._doubts:
+                continue
+            if self._tether.would_tell or not any(verdict.verified for verdict in verdicts.values()):
                 self._conclude(verdicts)
                 await self._alarm.pause(self._pace_s(), HASTE_S)
+            else:
+                await self._alarm.pause(WARMING_S, HASTE_S)
 
     def _conclude(self, verdicts: Mapping[Replica, Verdict]) -> None:
         """What was found is of the process that is there now."""
@@ -232,7 +236,7 @@ class VerifyPost:
         if verdict.verified:
             log.info("%s is verified%s", place, f": {verdict.reason}" if verdict.reason else "")
         for complaint in verdict.complaints:
-            log.log(logging.ERROR if verdict.mismatches else logging.INFO, "%s %s", place, complaint)
+            log.log(logging.WARNING if verdict.mismatches else logging.INFO, "%s %s", place, complaint)
 
 
 @dataclass(frozen=True, slots=True)
