@@ -152,6 +152,7 @@ class VerifyPost:
         return self._verifier.config.timeout_s
 
     async def _keep_asking(self) -> None:
+        await self._tether.tried.wait()
         while True:
             doubts = self._doubts
             verdicts = await self._round()

@@ -29,6 +29,8 @@ class Tether:
         self._timeout_s = timeout_s
         self._holds = False
         self._vain = 0
+        self.tried = asyncio.Event()
+        """There was a first attempt, whatever came of it."""
 
     @property
     def would_tell(self) -> bool:
@@ -58,6 +60,8 @@ class Tether:
                 transport, _ = await loop.create_connection(lambda: _End(ended), self._host, self._port)
         except OSError:
             return False
+        finally:
+            self.tried.set()
         self._holds = True
         # Whoever was asked before may have been another one.
         self._changed()

@@ -1,6 +1,7 @@
 """A version is verified before it serves: real routers before engines that are, or are not, what they should be."""
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import pytest
 
 from loadtest.engine.server import RunningEngine
 from router.config.toml_text import toml_value
-from tests.support.artefacts import change_json, write_engine, write_model
+from tests.support.artefacts import change_json, write_engine
 from tests.support.loops import run_strictly
 from tests.support.routers import RunningRouter, config_text, running_router
 from tests.support.scripted_server import ScriptedServer, answer, until
@@ -90,22 +91,51 @@ async def replicas_of(running: RunningRouter) -> list[dict[str, Any]]:
         return list(answer.json()["replicas"])
 
 
-@pytest.mark.parametrize("expects", [False, True])
-@pytest.mark.parametrize("dialect", SAYS)
-def test_an_honest_replica_serves_from_the_first_request_on(dialect: str, expects: bool) -> None:
-    """Whether anything is expected of it or not: the router is not ready before it has asked."""
+Built = tuple[str, dict[str, Any], dict[str, Any] | None]
+"""Of a replica: its dialect, what is other about it than about an honest one, and what is expected of it."""
+
+
+def honest(dialect: str) -> dict[str, Any]:
+    return {"extra": SAYS[dialect], "max_model_len": 4096}
+
+
+@asynccontextmanager
+async def router_of_versions(
+    *built: Built,
+) -> AsyncIterator[tuple[RunningRouter, httpx.AsyncClient, list[RunningEngine]]]:
+    """A version `m@vN` of one replica for each of these."""
+    async with contextlib.AsyncExitStack() as stack:
+        engines: list[RunningEngine] = []
+        text = config_text(more=SOON).partition("[models.m.versions.v1]")[0].replace('"v1"', '"v0"')
+        for number, (dialect, change, expected) in enumerate(built):
+            [engine] = await stack.enter_async_context(simulated_engines(dialect, **honest(dialect) | change))
+            engines.append(engine)
+            text += f'[models.m.versions.v{number}]\nserved_name = "served"\n{expecting(expected)}\n'
+            text += f"replicas = [ {{ {replica_entry(engine)} }} ]\n"
+        running = await stack.enter_async_context(running_router(text))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=running.url))
+        yield running, client, engines
+
+
+async def chat(client: httpx.AsyncClient, number: int) -> httpx.Response:
+    return await client.post("/v1/chat/completions", json=CHAT | {"model": f"m@v{number}"})
+
+
+def test_honest_replicas_serve() -> None:
+    """Whether anything is expected of them or not."""
 
     async def run() -> None:
-        async with (
-            simulated_engines(dialect, extra=SAYS[dialect], max_model_len=4096) as engines,
-            router_of(engines, EXPECTED[dialect] if expects else None) as (running, client),
-        ):
-            response = await client.post("/v1/chat/completions", json=CHAT)
-            assert response.status_code == 200, response.text
-            [one] = await replicas_of(running)
-            assert one["verification"]["state"] == "verified"
-            assert one["verification"]["mismatches"] == one["warnings"] == []
-            assert EXPECTED[dialect].keys() <= one["verification"]["says"].keys() or not expects
+        built: list[Built] = [(dialect, {}, None) for dialect in SAYS]
+        built += [(dialect, {}, EXPECTED[dialect]) for dialect in SAYS]
+        async with router_of_versions(*built) as (running, client, _):
+            await until(lambda: all(replica.up for replica in running.router.fleet.replicas))
+            for number in range(len(built)):
+                response = await chat(client, number)
+                assert response.status_code == 200, response.text
+            for one, (_, _, expected) in zip(await replicas_of(running), built, strict=True):
+                assert one["verification"]["state"] == "verified"
+                assert one["verification"]["mismatches"] == one["warnings"] == []
+                assert expected is None or expected.keys() <= one["verification"]["says"].keys()
 
     run_strictly(run())
 
@@ -141,51 +171,46 @@ MUTATIONS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("dialect", "field", "change"),
-    MUTATIONS,
-    ids=[f"{number}-{dialect}-{field}" for number, (dialect, field, _) in enumerate(MUTATIONS)],
-)
-def test_another_one_serves_nothing(dialect: str, field: str, change: dict[str, Any]) -> None:
-    """It is told by its field; and when the right one takes its place, that one serves."""
+def test_those_that_are_not_what_they_should_be_serve_nothing() -> None:
+    """Each is told by its field; and when the right one takes its place, that one serves."""
 
     async def run() -> None:
-        options = {"extra": SAYS[dialect], "max_model_len": 4096}
-        async with (
-            simulated_engines(dialect, **(options | change)) as engines,
-            router_of(engines, EXPECTED[dialect]) as (running, client),
-        ):
-            [engine] = engines
-            response = await client.post("/v1/chat/completions", json=CHAT)
-            assert (response.status_code, response.json()["error"]["code"]) == (503, "no_healthy_replica")
-            assert served(engine) == 0
-            [one] = await replicas_of(running)
-            assert (one["up"], one["verification"]["state"]) == (False, "mismatch")
-            assert field in {each.partition(":")[0] for each in one["verification"]["mismatches"]}
-            right = dataclasses.replace(
-                engine.options, model="served", max_model_len=4096, extra=SAYS[dialect]
-            )
-            await engine.restart(right)
-            [replica] = running.router.fleet.replicas
-            await until(lambda: replica.up)
-            response = await client.post("/v1/chat/completions", json=CHAT)
-            assert response.status_code == 200, response.text
+        built: list[Built] = [(dialect, change, EXPECTED[dialect]) for dialect, _, change in MUTATIONS]
+        async with router_of_versions(*built) as (running, client, engines):
+            replicas = running.router.fleet.replicas
+            await until(lambda: all(replica.verdict.state == "mismatch" for replica in replicas), 30)
+            shown = await replicas_of(running)
+            for number, (_, field, _) in enumerate(MUTATIONS):
+                response = await chat(client, number)
+                assert (response.status_code, response.json()["error"]["code"]) == (503, "no_healthy_replica")
+                one = shown[number]
+                assert one["up"] is False
+                assert field in {each.partition(":")[0] for each in one["verification"]["mismatches"]}
+            assert not any(map(served, engines))
+            for (dialect, _, _), engine in zip(MUTATIONS, engines, strict=True):
+                right = dataclasses.replace(engine.options, model="served", **honest(dialect))
+                await engine.restart(right)
+            await until(lambda: all(replica.up for replica in replicas), 30)
+            for number in range(len(MUTATIONS)):
+                assert (await chat(client, number)).status_code == 200
 
     run_strictly(run())
 
 
-@pytest.mark.parametrize("dialect", SAYS)
-def test_a_name_that_is_not_listed_needs_no_expectation(dialect: str) -> None:
+def test_a_name_that_is_not_listed_needs_no_expectation() -> None:
     """An engine that lists models has to list the one that requests name."""
 
     async def run() -> None:
-        other = {"extra": {"model_name": "ensemble"}} if dialect == "triton" else {"model": "other"}
-        async with simulated_engines(dialect, **other) as engines, router_of(engines) as (running, client):
-            assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 503
-            assert served(engines[0]) == 0
-            [one] = await replicas_of(running)
-            [mismatch] = one["verification"]["mismatches"]
-            assert mismatch.startswith("name: expected ")
+        built: list[Built] = [(dialect, {"model": "other"}, None) for dialect in SAYS if dialect != "triton"]
+        built.append(("triton", {"extra": {"model_name": "ensemble"}}, None))
+        async with router_of_versions(*built) as (running, client, engines):
+            replicas = running.router.fleet.replicas
+            await until(lambda: all(replica.verdict.state == "mismatch" for replica in replicas))
+            for number, one in enumerate(await replicas_of(running)):
+                assert (await chat(client, number)).status_code == 503
+                [mismatch] = one["verification"]["mismatches"]
+                assert mismatch.startswith("name: expected ")
+            assert not any(map(served, engines))
 
     run_strictly(run())
 
@@ -208,14 +233,12 @@ def test_an_adapter_is_looked_for_among_the_names() -> None:
     run_strictly(run())
 
 
-@pytest.mark.parametrize("kind", ["model", "engine"])
-def test_what_a_replica_does_not_say_its_files_do(kind: str, tmp_path: Path) -> None:
+def test_what_a_replica_does_not_say_its_files_do(tmp_path: Path) -> None:
     """And they may come late, or change."""
-    write = {"model": write_model, "engine": write_engine}[kind]
-    expected = {**write(tmp_path / "a", Random(3)), "artefact": str(tmp_path / "artefact")}
+    expected = {**write_engine(tmp_path / "a", Random(3)), "artefact": str(tmp_path / "artefact")}
 
     async def run() -> None:
-        extra = {"version": str(expected.get("engine_version", "1.1.0"))}
+        extra = {"version": str(expected["engine_version"])}
         async with (
             simulated_engines("trtllm", extra=extra) as engines,
             router_of(engines, expected) as (running, client),
@@ -302,7 +325,9 @@ def test_a_replica_that_cannot_be_asked() -> None:
     run_strictly(run())
 
 
-@pytest.mark.parametrize("dialect", ["vllm", "tgi", "trtllm", "triton"])
+@pytest.mark.parametrize(
+    "dialect", ["tgi", *(pytest.param(each, marks=pytest.mark.slow) for each in ("vllm", "trtllm", "triton"))]
+)
 def test_under_load_nothing_is_answered_under_a_wrong_name(dialect: str) -> None:
     """A replica comes back as another model at once, as no probe can see: it answers not one request more.
 
@@ -331,7 +356,7 @@ def test_under_load_nothing_is_answered_under_a_wrong_name(dialect: str) -> None
                     statuses.append((await client.post("/v1/chat/completions", json=body)).status_code)
 
             asking = [asyncio.create_task(ask(number)) for number in range(8)]
-            for turn in range(4):
+            for turn in range(2):
                 seen = served(swapped)
                 await until(lambda seen=seen: served(swapped) > seen + 5)
                 swapped.log.clear()
