@@ -21,6 +21,7 @@ from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.control.releases.releases import Releases
 from router.fleet.build import build_fleet
+from router.fleet.fingerprint import Verifier
 from router.fleet.hot_prompts import HotPrompts
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
@@ -29,7 +30,7 @@ from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.fleet.traffic import with_traffic
-from router.flow.dispatch import Dispatcher
+from router.flow.dispatch import Dispatcher, Hooks
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.shadow import Lane, Shadowed, Shadows
@@ -52,6 +53,8 @@ from router.settings import access_log_of, budget_of, limits_of, queues_of, shad
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
+_FIRST_ANSWERS_S = 1.0
+"""So long a start waits for replicas to say who they are; those that are slower join later."""
 
 
 class Router:
@@ -77,6 +80,7 @@ class Router:
         self.upstreams = upstreams_of(config)
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
+        self.verifier = Verifier(config.health, changed=self._verdict_changed)
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.limits = limit_board(config, seat)
         self.shadow_counts = ShadowCounts()
@@ -98,15 +102,13 @@ class Router:
 
     def _inference(self) -> Inference:
         limits = limits_of(self.config)
-        dispatcher = Dispatcher(
-            limits,
-            self.watch,
-            self.upstreams,
+        hooks = Hooks(
             failed=self._look_again,
             answered=None if self.warm_joins is None else self.warm_joins.answered,
-            queues=self.queues,
             make_room=None if self.shadows is None else self.shadows.make_room,
+            settle=self.verifier.settle,
         )
+        dispatcher = Dispatcher(limits, self.watch, self.upstreams, hooks, self.queues)
         return Inference(
             self.current_fleet,
             dispatcher if self.shadows is None else Shadowed(dispatcher, self.shadows),
@@ -160,6 +162,7 @@ class Router:
     async def start(self) -> None:
         self.releases.start()
         watched = watched_in(self.config, self.fleet)
+        self.verifier.follow(watched)
         self.prober.follow(watched)
         if self.seat is None:
             self.scraper.follow(watched)
@@ -168,6 +171,7 @@ class Router:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
+        await self.verifier.first_round(_FIRST_ANSWERS_S)
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -184,6 +188,7 @@ class Router:
                 await self._housekeeping
         await self.releases.close()
         await self.prober.close()
+        await self.verifier.close()
         await self.scraper.close()
         await self.kv_events.close()
         if self.warm_joins is not None:
@@ -229,6 +234,7 @@ class Router:
 
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self.verifier.doubt(replica)
         self.kv_events.hasten(replica)
         for pool in self.fleet.pools.values():
             pool.forget(replica, monotonic())
@@ -239,9 +245,20 @@ class Router:
         if self.warm_joins is not None:
             self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
+            self.verifier.hasten(change.replica)
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+        elif change.gone:
+            self.verifier.doubt(change.replica, gone=True)
         change.replica.offer_room()
+
+    def _verdict_changed(self, replica: Replica) -> None:
+        gone = replica.verdict.state == "gone"
+        if gone:
+            self.prober.hasten(replica)
+        if self.warm_joins is not None and (gone or replica.up):
+            self.warm_joins.changed(replica, gone=gone)
+        replica.offer_room()
 
     def _warm_joins(self) -> WarmJoins | None:
         """None where nobody asks for it; of several workers the first does it for all."""
@@ -259,7 +276,9 @@ class Router:
     def _shadows(self) -> Shadows | None:
         """None where no version gets copies."""
         lanes = {
-            model: Lane(plan, Dispatcher(plan.limits, self.watch, self.upstreams, failed=self._look_again))
+            model: Lane(
+                plan, Dispatcher(plan.limits, self.watch, self.upstreams, Hooks(failed=self._look_again))
+            )
             for model, plan in shadow_plans_of(self.config).items()
         }
         if not lanes:
