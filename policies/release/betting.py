@@ -6,7 +6,7 @@ and safe anytime-valid inference", 2023). So a look costs nothing, and the money
 """
 
 from collections.abc import Sequence
-from math import log
+from operator import mul
 from typing import Final
 
 RISKS: Final = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
@@ -21,34 +21,34 @@ class Bets:
     trouble begins late. That the first stake is half costs it log 2.
     """
 
-    __slots__ = ("_reserve", "_stakes")
+    __slots__ = ("_reserve", "_stakes", "money")
 
     def __init__(self, alternatives: int) -> None:
         self._reserve = 1.0
         self._stakes = [0.0] * alternatives
+        self.money = 1.0
+        """All there is: the e-value."""
 
     def stake(self) -> None:
         self._reserve /= 2
         each = self._reserve / len(self._stakes)
         self._stakes = [stake + each for stake in self._stakes]
+        self.money = self._reserve + sum(self._stakes)
 
     def settle(self, factors: Sequence[float]) -> None:
         """One event: what each alternative multiplies its money by. Their mean is 1 if nothing is wrong."""
-        self._stakes = stakes = [stake * factor for stake, factor in zip(self._stakes, factors, strict=True)]
+        self._stakes = list(map(mul, self._stakes, factors))
+        self.money = self._reserve + sum(self._stakes)
         # Infinity could not be stored; less money than was won proves less, and never too much.
-        if max(stakes) > _MOST:
-            self._stakes = [min(stake, _MOST) for stake in stakes]
-
-    @property
-    def log_e(self) -> float:
-        """The natural logarithm of all of it."""
-        return log(self._reserve + sum(self._stakes))
+        if self.money > _MOST:
+            self.restore([self._reserve, *(min(stake, _MOST) for stake in self._stakes)])
 
     def snapshot(self) -> tuple[float, ...]:
         return (self._reserve, *self._stakes)
 
     def restore(self, state: Sequence[float]) -> None:
         self._reserve, *self._stakes = state
+        self.money = self._reserve + sum(self._stakes)
 
 
 class ArmsTest:
@@ -68,8 +68,9 @@ class ArmsTest:
         self._of_stable: Sequence[float] = ()
 
     @property
-    def log_e(self) -> float:
-        return self._bets.log_e
+    def money(self) -> float:
+        """The e-value."""
+        return self._bets.money
 
     def stake(self) -> None:
         self._bets.stake()

@@ -35,11 +35,11 @@ class EventMetric:
     Requests are counted by whoever owns it, once for all groups: lists of stable's and the canary's.
     """
 
-    __slots__ = ("_bad", "_marked", "_step_bad", "_step_units", "_test", "_units", "name", "threshold")
+    __slots__ = ("_bad", "_enough", "_marked", "_step_bad", "_step_units", "_test", "_units", "name")
 
     def __init__(self, name: str, alpha: float) -> None:
         self.name = name
-        self.threshold = log(1 / alpha)
+        self._enough = 1 / alpha
         self._test = ArmsTest()
         self._marked = Marked()
         self._bad, self._units = [0, 0], [0, 0]
@@ -65,15 +65,15 @@ class EventMetric:
     @property
     def speaks(self) -> bool:
         """Whether there is enough evidence against the canary."""
-        return self._test.log_e >= self.threshold
+        return self._test.money >= self._enough
 
     def evidence(self, requests: Sequence[int]) -> Evidence:
         """Of the whole release."""
         stable, canary = self._tallies(requests)
         return Evidence(
             self.name,
-            self._test.log_e,
-            self.threshold,
+            log(self._test.money),
+            log(self._enough),
             canary.requests,
             stable.requests,
             canary.share if canary.requests else None,

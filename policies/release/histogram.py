@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from math import exp, floor, log
+from math import exp, log
 from typing import Final
 
 _RATIO_STEP: Final = 0.01
@@ -12,7 +12,7 @@ _VALUE_CELLS: Final = 600
 
 
 class Histogram:
-    """Cell i holds the numbers x with floor(ln x / step) = i - origin; the outermost hold all beyond."""
+    """Cell i holds the numbers x with i <= ln x / step + origin < i + 1; the outermost hold all beyond."""
 
     __slots__ = ("_cells", "_origin", "_step", "count")
 
@@ -24,8 +24,18 @@ class Histogram:
 
     def add(self, value: float) -> None:
         """`value` is finite and above 0."""
-        at = floor(log(value) / self._step) + self._origin
-        self._cells[min(max(at, 0), len(self._cells) - 1)] += 1
+        self.put(self.cell(value))
+
+    def cell(self, value: float) -> int:
+        """Where it belongs."""
+        at = int(log(value) / self._step + self._origin)
+        if at < 0:
+            return 0
+        return at if at < len(self._cells) else len(self._cells) - 1
+
+    def put(self, cell: int) -> None:
+        """One of this cell."""
+        self._cells[cell] += 1
         self.count += 1
 
     def median(self) -> float | None:
@@ -37,8 +47,7 @@ class Histogram:
 
     def at_least(self, value: float) -> int:
         """How many are as great, or in the same cell."""
-        at = floor(log(value) / self._step) + self._origin
-        return sum(self._cells[max(at, 0) :])
+        return sum(self._cells[self.cell(value) :])
 
     def clear(self) -> None:
         self._cells = [0] * len(self._cells)

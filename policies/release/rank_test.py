@@ -4,7 +4,8 @@ Like: the same hour, as many prompt tokens to compute, as great a share of them 
 an empty cache, and whoever compares its times as they are finds every canary slow.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from math import exp, floor, inf, lgamma, log
 from typing import Final, NamedTuple
 
@@ -29,13 +30,12 @@ class Values(NamedTuple):
 
 def values_of(seen: Observation) -> Values:
     """What is no positive finite number was not measured."""
+    first, between, tokens = seen.time_to_first_token_s, seen.inter_token_s, seen.completion_tokens
     return Values(
-        _sound(seen.time_to_first_token_s), _sound(seen.inter_token_s), _sound(seen.completion_tokens)
+        first if first is not None and 0 < first < inf else None,
+        between if between is not None and 0 < between < inf else None,
+        tokens if tokens is not None and 0 < tokens < inf else None,
     )
-
-
-def _sound(value: float | None) -> float | None:
-    return value if value is not None and 0 < value < inf else None
 
 
 def stratum_of(seen: Observation) -> int:
@@ -43,9 +43,12 @@ def stratum_of(seen: Observation) -> int:
     prompt, cached = seen.prompt_tokens, seen.cached_tokens or 0
     if prompt is None or prompt <= 0:
         return 0
-    cached = min(max(cached, 0), prompt)
-    bucket = min((prompt - cached).bit_length(), _LARGEST_BUCKET)
-    return 3 * (bucket + 1) + min(3 * cached // prompt, 2)
+    if not 0 <= cached < prompt:
+        cached = 0 if cached < 0 else prompt
+    bucket = (prompt - cached).bit_length()
+    if bucket > _LARGEST_BUCKET:
+        bucket = _LARGEST_BUCKET
+    return 3 * bucket + 3 + (3 * cached // prompt if cached < prompt else 2)
 
 
 class Strata:
@@ -105,11 +108,12 @@ class RankTest:
     with odds r to 1. With `both`, it may be smaller as well.
     """
 
-    __slots__ = ("_bets", "both", "others", "ratios", "stable", "step_ratios")
+    __slots__ = ("_bets", "_factors", "both", "others", "ratios", "stable", "step_ratios")
 
     def __init__(self, *, both: bool = False) -> None:
         self.both = both
-        self._bets = Bets(2 * len(RISKS) if both else len(RISKS))
+        self._factors = _BOTH if both else _GREATER
+        self._bets = Bets(len(self._factors[1][0]))
         self.ratios = of_ratios()
         """Of the canary's values to the median of those that they were compared with."""
         self.step_ratios = of_ratios()
@@ -119,36 +123,31 @@ class RankTest:
         self.others = 0
         """Values of stable that something was compared with."""
 
-    @property
-    def log_e(self) -> float:
-        return self._bets.log_e
-
     def begin_step(self) -> None:
         self._bets.stake()
         self.step_ratios.clear()
 
     def add(self, value: float, others: Sequence[float]) -> None:
         """`others`: fresh values of stable, at most 7; of an even number the oldest is left out."""
-        ranked = sorted(others if len(others) % 2 else others[1:])
-        if not ranked:
+        count = len(others)
+        if not count:
             return
-        count = len(ranked)
-        below = sum(other < value for other in ranked)
-        above = sum(other > value for other in ranked)
-        factors = _FACTORS[count]
+        if count == 1:
+            ranked = others
+        elif count % 2:
+            ranked = sorted(others)
+        else:
+            count -= 1
+            ranked = sorted(others[1:])
         # Equal ones could be in any order: the mean over them is fair again.
-        self._bets.settle(self._mean(factors, count, below, count - above))
+        ranks = self._factors[count][bisect_left(ranked, value) : bisect_right(ranked, value) + 1]
+        self._bets.settle(ranks[0] if len(ranks) == 1 else _mean_of(ranks))
         middle = ranked[count // 2]
         self.others += count
-        self.ratios.add(value / middle)
-        self.step_ratios.add(value / middle)
+        cell = self.ratios.cell(value / middle)
+        self.ratios.put(cell)
+        self.step_ratios.put(cell)
         self.stable.add(middle)
-
-    def _mean(
-        self, factors: Sequence[Sequence[float]], count: int, lowest: int, highest: int
-    ) -> Sequence[float]:
-        mean = _mean_of(factors[lowest : highest + 1])
-        return [*mean, *_mean_of(factors[count - highest : count - lowest + 1])] if self.both else mean
 
     def snapshot(self) -> RankTestState:
         return RankTestState(
@@ -168,8 +167,6 @@ class RankTest:
 
 
 def _mean_of(rows: Sequence[Sequence[float]]) -> Sequence[float]:
-    if len(rows) == 1:
-        return rows[0]
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
@@ -183,8 +180,14 @@ def rank_factor(risk: float, count: int, rank: int) -> float:
     )
 
 
-_FACTORS: Final = {
+_Factors = Mapping[int, Sequence[Sequence[float]]]
+_GREATER: Final[_Factors] = {
     count: [[rank_factor(risk, count, rank) for risk in RISKS] for rank in range(count + 1)]
     for count in range(1, OTHERS + 1, 2)
 }
 """By how many others and by rank: a factor for each risk."""
+_BOTH: Final[_Factors] = {
+    count: [[*rows[rank], *rows[count - rank]] for rank in range(count + 1)]
+    for count, rows in _GREATER.items()
+}
+"""The same, and for each risk that the canary's is smaller."""

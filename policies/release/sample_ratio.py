@@ -42,11 +42,11 @@ class SampleRatio:
 
     @property
     def log_e(self) -> float:
-        return self._test.log_e
+        return log(self._test.money)
 
     @property
     def wrong(self) -> bool:
-        return self._test.log_e >= THRESHOLD
+        return self.log_e >= THRESHOLD
 
     def snapshot(self) -> tuple[bytes, tuple[float, ...], int, int, float]:
         return self._seen.snapshot(), self._test.snapshot(), self.units, self.canary, self.expected

@@ -19,12 +19,12 @@ class ValueMetric(RankTest):
     Ratios are the canary's values to stable's in the same stratum. With `both`, they may be too small too.
     """
 
-    __slots__ = ("name", "threshold")
+    __slots__ = ("_enough", "name")
 
     def __init__(self, name: str, alpha: float, *, both: bool = False) -> None:
         super().__init__(both=both)
         self.name = name
-        self.threshold = log(1 / alpha)
+        self._enough = 1 / alpha
 
     def heard(self, value: float, others: Sequence[float]) -> bool:
         """One value. True if there is enough evidence against the canary."""
@@ -34,14 +34,16 @@ class ValueMetric(RankTest):
     @property
     def speaks(self) -> bool:
         """Whether there is enough evidence against the canary."""
-        return self.log_e >= self.threshold
+        return self._bets.money >= self._enough
 
     def evidence(self) -> Evidence:
         """Of the whole release."""
         ratio, stable = self.ratios.median(), self.stable.median()
         count = self.ratios.count
         canary = None if ratio is None or stable is None else ratio * stable
-        return Evidence(self.name, self.log_e, self.threshold, count, self.others, canary, stable)
+        return Evidence(
+            self.name, log(self._bets.money), log(self._enough), count, self.others, canary, stable
+        )
 
     def harmful(self, margin: float) -> bool:
         """Whether the median ratio is beyond the margin, as far as one can see: at this step or all along."""
