@@ -48,6 +48,7 @@ class RunningEngine:
 
     def _boot(self) -> None:
         """What a new process begins with: an empty engine and its dialect."""
+        self.booted_at = time.monotonic()
         self.core = EngineCore(self.options)
         self.dialect: Dialect = dialect_class(self.options.dialect)(self.core, self.options)
         self._routers = {name: Router(routes) for name, routes in self._listeners().items()}
@@ -118,11 +119,21 @@ class RunningEngine:
 
         `options`: of another kind, perhaps: another model, another version.
         """
+        await self._finish_accepting()
         self.die()
         self.options = options or self.options
         self._boot()
         self._apply_engine_faults()
         await self.listen()
+
+    async def _finish_accepting(self) -> None:
+        """Whoever is being accepted now is to be reset, too: asyncio would forget it, open."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers.values():
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def restart_soon(self, options: EngineOptions) -> None:
         """The same, once what is being answered now has a moment to get away."""
