@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "config": "router.commands.configuration:config",
         "explain": "router.commands.explain:explain",
         "status": "router.commands.status:status",
+        "release": "router.commands.release:release",
+        "shadow": "router.commands.shadow:shadow",
         "keys": "router.commands.keys:keys",
     }
 )

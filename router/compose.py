@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from random import Random
 from time import monotonic, time
 
 from starlette.applications import Starlette
 
+from policies.release.lifecycle import Release
 from policies.routing.events import Event, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import limit_board
@@ -17,6 +19,7 @@ from router.control.hearing import Hearing, place_of, share
 from router.control.keys import KeyRing
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
+from router.control.releases.releases import Releases
 from router.fleet.build import build_fleet
 from router.fleet.fingerprint import Verifier
 from router.fleet.hot_prompts import HotPrompts
@@ -26,27 +29,30 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
+from router.fleet.traffic import with_traffic
 from router.flow.dispatch import Dispatcher
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
+from router.flow.shadow import Lane, Shadowed, Shadows
 from router.flow.warm_join import WarmJoins
 from router.flow.watch import Watch
 from router.observe.events import Finished
+from router.observe.evidence import observation_of
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
+from router.observe.releases import ReleaseMetrics
+from router.observe.shadow import ShadowCounts, ShadowMetrics
 from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
-from router.settings import access_log_of, budget_of, limits_of, queues_of, upstreams_of
+from router.settings import access_log_of, budget_of, limits_of, queues_of, shadow_plans_of, upstreams_of
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
-_FIRST_ANSWERS_S = 1.0
-"""So long a start waits for replicas to say who they are; those that are slower join later."""
 
 
 class Router:
@@ -73,12 +79,16 @@ class Router:
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
         self.verifier = Verifier(config.health, changed=self._verdict_changed)
+        self.upstreams.settle = self.verifier.settle
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.limits = limit_board(config, seat)
+        self.shadow_counts = ShadowCounts()
+        self.releases = Releases(config, seat, self.current_fleet, self._released, has_office=seat is None)
         self.metrics = self._metrics()
         self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
         self.queues = queues_of(config)
+        self.shadows = self._shadows()
         self._rules = RequestRules(max_depth=config.server.max_json_depth)
         self._keys = KeyRing(config.keys, time)
         self.inference = self._inference()
@@ -98,11 +108,11 @@ class Router:
             failed=self._look_again,
             answered=None if self.warm_joins is None else self.warm_joins.answered,
             queues=self.queues,
-            settle=self.verifier.settle,
+            make_room=None if self.shadows is None else self.shadows.make_room,
         )
         return Inference(
             self.current_fleet,
-            dispatcher,
+            dispatcher if self.shadows is None else Shadowed(dispatcher, self.shadows),
             limits,
             self._rules,
             self.observe,
@@ -119,6 +129,8 @@ class Router:
             kv_events=self.kv_events,
             limits=self.limits,
             keys=self._keys,
+            shadows=lambda: self.shadow_counts.tallies,
+            releases=self.releases.office,
         )
         return create_admin_app(sources, self.config.admin)
 
@@ -129,7 +141,10 @@ class Router:
             WarmJoinCounts(self.current_fleet),
             LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
             QueueGauge(self.current_fleet),
+            ShadowMetrics(lambda: self.shadow_counts.tallies),
         ]
+        if self.releases.office is not None:
+            more.append(ReleaseMetrics(self.current_fleet, self.releases.office))
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def current_fleet(self) -> Fleet:
@@ -140,8 +155,13 @@ class Router:
         self.metrics(event)
         if self.access_log is not None:
             self.access_log(event)
+        if event.arm is not None:
+            seen = observation_of(event)
+            if seen is not None:
+                self.releases.observe(event.arm.salt, seen)
 
     async def start(self) -> None:
+        self.releases.start()
         watched = watched_in(self.config, self.fleet)
         self.verifier.follow(watched)
         self.prober.follow(watched)
@@ -152,7 +172,7 @@ class Router:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
-        await self.verifier.first_round(_FIRST_ANSWERS_S)
+        await self.verifier.first_round()
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -167,12 +187,15 @@ class Router:
             self._housekeeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._housekeeping
+        await self.releases.close()
         await self.prober.close()
         await self.verifier.close()
         await self.scraper.close()
         await self.kv_events.close()
         if self.warm_joins is not None:
             await self.warm_joins.close()
+        if self.shadows is not None:
+            await self.shadows.close()
         self.front_end.close()
         if self.queues is not None:
             self.queues.refuse_all(RouterDraining("the router is shutting down; send the request again"))
@@ -188,6 +211,10 @@ class Router:
     def _look_again(self, replica: Replica) -> None:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
+
+    def _released(self, releases: Mapping[str, Release]) -> None:
+        """Traffic is elsewhere from now on: the same pools under other routes."""
+        self.fleet = with_traffic(self.fleet, self.config.models, releases)
 
     def _learn(self, replica: Replica, event: Event) -> None:
         """A replica said something of its cache."""
@@ -219,16 +246,13 @@ class Router:
         if self.warm_joins is not None:
             self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
-            self.verifier.hasten(change.replica)
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
-        elif change.gone:
-            self.verifier.doubt(change.replica, gone=True)
+        self.verifier.doubt(change.replica, gone=change.gone)
         change.replica.offer_room()
 
     def _verdict_changed(self, replica: Replica) -> None:
-        gone = replica.verdict.state == "gone"
-        if gone:
+        if gone := replica.verdict.state == "gone":
             self.prober.hasten(replica)
         if self.warm_joins is not None and (gone or replica.up):
             self.warm_joins.changed(replica, gone=gone)
@@ -246,6 +270,22 @@ class Router:
             return None
         asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
         return WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
+
+    def _shadows(self) -> Shadows | None:
+        """None where no version gets copies."""
+        lanes = {
+            model: Lane(plan, Dispatcher(plan.limits, self.watch, self.upstreams, failed=self._look_again))
+            for model, plan in shadow_plans_of(self.config).items()
+        }
+        if not lanes:
+            return None
+        return Shadows(
+            lanes,
+            self.current_fleet,
+            self.shadow_counts,
+            Random(),
+            draining=lambda: self.front_end.draining,
+        )
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from time import monotonic, time
 
-from msgspec import structs
-
+from policies.release.lifecycle import Release
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import limit_board
@@ -21,9 +20,11 @@ from router.config.model import Config
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
-from router.control.kv_sums import KvSums, heard_in
+from router.control.kv_sums import KvSums
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
+from router.control.releases.releases import Releases
+from router.control.report_sums import added, both, sum_of
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
 from router.fleet.build import build_fleet
@@ -34,12 +35,14 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
+from router.fleet.traffic import with_traffic
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
-from router.observe.series import Series
+from router.observe.releases import ReleaseMetrics
+from router.observe.shadow import ShadowMetrics, summed
 from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
@@ -70,11 +73,13 @@ class Overview:
         self._kv_events = KvEvents(seat.prefix_key, self._learn)
         self._kv_sums = KvSums(self._kv_events)
         self._limits = limit_board(config, seat)
+        self._releases = Releases(config, seat, self.current_fleet, self._released, has_office=True)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
+        self._shadows = lambda: summed(report.shadows for report in self._all_reports())
         self.metrics = self._metrics()
         sources = Sources(
             fleet=self.current_fleet,
@@ -85,6 +90,8 @@ class Overview:
             kv_events=self._kv_sums,
             limits=self._limits,
             keys=KeyRing(config.keys, time),
+            shadows=self._shadows,
+            releases=self._releases.office,
         )
         self.admin_app = create_admin_app(sources, config.admin)
 
@@ -96,7 +103,10 @@ class Overview:
             WarmJoinCounts(self.current_fleet),
             LimitStoreMetrics(lambda: None if self._limits is None else self._limits.state),
             QueueGauge(self.current_fleet),
+            ShadowMetrics(self._shadows),
         ]
+        if self._releases.office is not None:
+            more.append(ReleaseMetrics(self.current_fleet, self._releases.office))
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def _dropped_log_lines(self) -> int:
@@ -108,6 +118,7 @@ class Overview:
     async def start(self) -> None:
         """Raises `OSError` if the folder of its seat cannot be used."""
         await self._desk.start(self._seat.folder)
+        self._releases.start()
         if self._sharing is not None:
             await self._sharing.start()
         if self._limits is not None:
@@ -124,6 +135,7 @@ class Overview:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._verifier.close()
+        await self._releases.close()
         await self._scraper.close()
         await self._kv_events.close()
         if self._sharing is not None:
@@ -131,6 +143,9 @@ class Overview:
         if self._limits is not None:
             await self._limits.store.close()
         await self._desk.close()
+
+    def _released(self, releases: Mapping[str, Release]) -> None:
+        self._fleet = with_traffic(self._fleet, self.config.models, releases)
 
     # ---- for the admin listener ----
 
@@ -181,7 +196,7 @@ class Overview:
         self._show_queues()
         if self._limits is not None:
             self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
-        self.metrics.replace(_sum_of(self._all_reports()))
+        self.metrics.replace(sum_of(self._all_reports()))
 
     def _show_queues(self) -> None:
         """Each worker has a queue of its own; shown is the sum."""
@@ -203,7 +218,7 @@ class Overview:
         replica.tokens = sum(report.tokens for report in now)
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
-        replica.warm_joins = _added(report.warm_joins for report in ever)
+        replica.warm_joins = added(report.warm_joins for report in ever)
         up = all(report.up for report in now) if now else replica.up
         if up and not replica.up:
             self._scraper.hasten(replica)
@@ -221,7 +236,7 @@ class Overview:
         if len(self._gone) > MAX_GONE:
             first, second, *_ = self._gone.values()
             del self._gone[first.member]
-            self._gone[second.member] = _both(first, second)
+            self._gone[second.member] = both(first, second)
 
     def _forget_returned(self) -> None:
         """Who lost its line, and not its life, has called again."""
@@ -264,37 +279,3 @@ class Overview:
         if news:
             self._told_at |= {place: at for place, at, _ in news}
             self._desk.tell(Loads(news))
-
-
-def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
-    """The counters of two that are gone, as those of the second."""
-    measured = [
-        structs.replace(
-            each[0],
-            measured=total(report.measured for report in each),
-            warm_joins=dict(_added(report.warm_joins for report in each)),
-            kv=heard_in(each, each),
-        )
-        for _, each in places([one, other])
-    ]
-    return structs.replace(
-        other,
-        series=list(_sum_of([one, other]).items()),
-        replicas=measured,
-        dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
-    )
-
-
-def _added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    added: Counter[str] = Counter()
-    for each in counts:
-        added.update(each)
-    return added
-
-
-def _sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:
-    sums: dict[tuple[str, str, str], Series] = {}
-    for report in reports:
-        for key, series in report.series:
-            sums.setdefault(key, Series()).merge(series)
-    return sums

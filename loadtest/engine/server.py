@@ -21,8 +21,6 @@ from loadtest.engine.request_log import RequestLog
 MAIN = "http"
 """Name of the main listener; a dialect may have further ones."""
 
-RESTART_PAUSE_S = 0.02
-
 
 class RunningEngine:
     """Made by `serve_engine`. An async context manager that closes itself."""
@@ -136,13 +134,13 @@ class RunningEngine:
             await asyncio.sleep(0)
 
     def restart_soon(self, options: EngineOptions) -> None:
-        """The same, once what is being answered now has a moment to get away."""
+        """The same, in a moment: the answer to whoever ordered it gets away first."""
         loop = asyncio.get_running_loop()
 
         def begin() -> None:
             self._restarting = loop.create_task(self.restart(options))
 
-        loop.call_later(RESTART_PAUSE_S, begin)
+        loop.call_later(0.02, begin)
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""

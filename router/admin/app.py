@@ -25,6 +25,8 @@ from router.admin.access import AdminAccess
 from router.admin.explain import explained
 from router.admin.limits import LimitBoard, LimitsView
 from router.admin.page import Page
+from router.admin.releases import ReleaseApi
+from router.admin.shadows import shadows_view
 from router.admin.views import (
     ConfigView,
     KvReports,
@@ -41,10 +43,12 @@ from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, Req
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig
 from router.control.keys import ANONYMOUS, Caller, KeyRing
+from router.control.releases.office import Office
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
 from router.observe.metrics import RouterMetrics
+from router.observe.shadow import Tallies
 
 log = logging.getLogger("turnout.admin")
 
@@ -79,6 +83,8 @@ class Sources:
     kv_events: KvReports | None = None
     limits: LimitBoard | None = None
     keys: KeyRing | None = None
+    shadows: Callable[[], Tallies] = dict
+    releases: Office | None = None
 
 
 class AdminApi:
@@ -92,6 +98,7 @@ class AdminApi:
         self._workers = sources.workers
         self._kv_events = sources.kv_events
         self._limits = sources.limits
+        self._shadows = sources.shadows
         self._keys = sources.keys or KeyRing((), time.time)
         self._process = _process_collectors()
         self._began = time.monotonic()
@@ -134,6 +141,11 @@ class AdminApi:
         """`LimitsView`."""
         await self._refresh()
         return _json(await self._limits_view())
+
+    async def shadows(self, _request: Request) -> Response:
+        """`ShadowsView`."""
+        await self._refresh()
+        return _json(shadows_view(self._shadows()))
 
     async def _limits_view(self) -> LimitsView:
         return LimitsView() if self._limits is None else await self._limits.view()
@@ -194,11 +206,14 @@ def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
         Route("/api/models", api.models),
         Route("/api/replicas", api.replicas),
         Route("/api/limits", api.limits),
+        Route("/api/shadow", api.shadows),
         Route("/api/explain", api.explain, methods=["POST"]),
         # An id may hold slashes.
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
         Route("/api/replicas/{replica:path}/undrain", api.undrain, methods=["POST"]),
     ]
+    if sources.releases is not None:
+        routes += ReleaseApi(sources.releases).routes
     app = Starlette(
         routes=routes,
         middleware=[Middleware(AdminAccess, token=config.token)],

@@ -13,6 +13,7 @@ from router.engines.engine import ReplicaLoad
 from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
+from router.observe.shadow import ShadowKey, ShadowTally
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -61,6 +62,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     cpu_s: float
     resident_bytes: int
     limits: LimitReport | None = None
+    shadows: list[tuple[ShadowKey, ShadowTally]] = []
+    """What came of copies for shadow versions."""
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -1,7 +1,6 @@
 """A fleet from a configuration: replicas, pools, and every name that leads to one."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -9,7 +8,7 @@ from policies.limits.saturation import RoomModel, SaturationOptions
 from policies.resilience.retry import RetryBudget
 from policies.routing import POLICIES
 from policies.routing.policy import Policy
-from router.config.model import Config, ModelConfig, PolicyConfig, ReplicaConfig, VersionConfig
+from router.config.model import Config, PolicyConfig, ReplicaConfig, VersionConfig
 from router.engines import ENGINES
 from router.engines.engine import Target
 from router.fleet.extras import ExtraMissing
@@ -17,10 +16,11 @@ from router.fleet.identity import Identity
 from router.fleet.pools import Pool
 from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Replica
-from router.fleet.routes import Fleet, Route
+from router.fleet.routes import Fleet
 from router.fleet.token_blocks import TokenBlocks
 from router.fleet.token_prompts import TokenPrompts
 from router.fleet.tokenizing import Tokenizer
+from router.fleet.traffic import with_traffic
 
 log = logging.getLogger("turnout.fleet")
 
@@ -31,13 +31,12 @@ _ROOM_IS_ALL = frozenset({"tgi"})
 
 def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
     """Everything that `config.models` describes. `prefix_key` keys the hashes of prompts."""
-    routes: dict[str, Route] = {}
     names: dict[str, str] = {}
-    replicas: list[Replica] = []
+    pools: dict[tuple[str, str], Pool] = {}
     tokens = _Tokens(prefix_key)
     for name, model in config.models.items():
-        pools = {
-            version: Pool(
+        for version, settings in model.versions.items():
+            pools[name, version] = Pool(
                 [
                     _replica(replica, settings, name, version, _room(config, replica.engine))
                     for replica in settings.replicas
@@ -47,15 +46,11 @@ def build_fleet(config: Config, random: Random, prefix_key: bytes) -> Fleet:
                 PromptHasher(prefix_key, name, version, tokens.prompts_of(settings)),
                 model.policy,
             )
-            for version, settings in model.versions.items()
-        }
-        for pool in pools.values():
-            replicas += pool.replicas
-        routes |= _routes(name, model, pools)
         names[name] = name
         names |= dict.fromkeys(model.aliases, name)
         names |= {f"{name}@{version}": name for version in model.versions}
-    return Fleet(routes, names, replicas)
+    replicas = [replica for pool in pools.values() for replica in pool.replicas]
+    return with_traffic(Fleet({}, names, pools, replicas), config.models)
 
 
 class _Tokens:
@@ -83,14 +78,6 @@ def _tokenizer(path: str) -> Tokenizer | None:
     except (ExtraMissing, OSError, ValueError) as error:
         log.warning("prompts are compared as texts, for want of a tokenizer: %s", error)
         return None
-
-
-def _routes(name: str, model: ModelConfig, pools: Mapping[str, Pool]) -> dict[str, Route]:
-    stable = Route(name, model.stable, pools[model.stable])
-    routes = {name: stable, f"{name}:stable": stable} | dict.fromkeys(model.aliases, stable)
-    for version, pool in pools.items():
-        routes[f"{name}@{version}"] = Route(name, version, pool)
-    return routes
 
 
 def _room(config: Config, engine: str) -> RoomModel | None:

@@ -48,6 +48,7 @@ class Deputy:
             cpu_s=sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),
             resident_bytes=_resident_bytes(),
             limits=None if router.limits is None else router.limits.report(),
+            shadows=list(router.shadow_counts.tallies.items()),
         )
 
     def _replica(self, place: Place, replica: Replica) -> ReplicaReport:

@@ -171,6 +171,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "queued": 3,
                 "saturation": 0.25,
                 "unverified": {},
+                "percent": None,
             },
             {
                 "version": "v2",
@@ -181,8 +182,10 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "queued": 0,
                 "saturation": None,
                 "unverified": {},
+                "percent": None,
             },
         ],
+        "release": "idle",
     }
 
 
