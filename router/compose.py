@@ -30,7 +30,7 @@ from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.fleet.traffic import with_traffic
-from router.flow.dispatch import Dispatcher
+from router.flow.dispatch import Dispatcher, Hooks
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.shadow import Lane, Shadowed, Shadows
@@ -79,7 +79,6 @@ class Router:
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
         load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
         self.verifier = Verifier(config.health, changed=self._verdict_changed)
-        self.upstreams.settle = self.verifier.settle
         self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
         self.limits = limit_board(config, seat)
         self.shadow_counts = ShadowCounts()
@@ -101,15 +100,13 @@ class Router:
 
     def _inference(self) -> Inference:
         limits = limits_of(self.config)
-        dispatcher = Dispatcher(
-            limits,
-            self.watch,
-            self.upstreams,
+        hooks = Hooks(
             failed=self._look_again,
             answered=None if self.warm_joins is None else self.warm_joins.answered,
-            queues=self.queues,
             make_room=None if self.shadows is None else self.shadows.make_room,
+            settle=self.verifier.settle,
         )
+        dispatcher = Dispatcher(limits, self.watch, self.upstreams, hooks, self.queues)
         return Inference(
             self.current_fleet,
             dispatcher if self.shadows is None else Shadowed(dispatcher, self.shadows),
@@ -274,7 +271,15 @@ class Router:
     def _shadows(self) -> Shadows | None:
         """None where no version gets copies."""
         lanes = {
-            model: Lane(plan, Dispatcher(plan.limits, self.watch, self.upstreams, failed=self._look_again))
+            model: Lane(
+                plan,
+                Dispatcher(
+                    plan.limits,
+                    self.watch,
+                    self.upstreams,
+                    Hooks(failed=self._look_again, settle=self.verifier.settle),
+                ),
+            )
             for model, plan in shadow_plans_of(self.config).items()
         }
         if not lanes:

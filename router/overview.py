@@ -134,8 +134,8 @@ class Overview:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._verifier.close()
         await self._releases.close()
+        await self._verifier.close()
         await self._scraper.close()
         await self._kv_events.close()
         if self._sharing is not None:

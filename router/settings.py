@@ -5,9 +5,9 @@ from dataclasses import replace
 from policies.limits.fair_queue import QueueBounds
 from router.config.model import Config, ShadowConfig
 from router.flow.call import Limits
-from router.flow.dispatch import Upstreams
 from router.flow.queue import QueueLimits, Queues
 from router.flow.shadow import ShadowPlan
+from router.flow.upstreams import Upstreams
 from router.observe.access_log import AccessLog, open_target
 from router.serving.head import Budget
 

@@ -123,8 +123,8 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     queued: int = 0
     saturation: float | None = 0.0
-    unverified: dict[str, list[str]] = {}
     percent: float | None = None
+    unverified: dict[str, list[str]] = {}
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,12 +210,12 @@ def _version_view(
         in_flight=sum(replica.own_in_flight for replica in pool.replicas),
         queued=pool.queued,
         saturation=_finite(pool.saturation),
+        percent=None if weights is None else 100 * weights.get(version, 0) / WHOLE,
         unverified={
             replica.id: list(replica.verdict.complaints)
             for replica in pool.replicas
             if not replica.verdict.verified
         },
-        percent=None if weights is None else 100 * weights.get(version, 0) / WHOLE,
     )
 
 

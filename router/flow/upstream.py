@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from urllib.parse import urlsplit
@@ -71,8 +70,6 @@ class Upstream:
         self._credentials = (
             b"" if api_key is None else b"authorization: Bearer %b\r\n" % api_key.encode("latin-1")
         )
-        self.settle: Callable[[], Awaitable[None]] | None = None
-        """Waits until it is known who accepts connections there. Raises `UpstreamError`."""
         self._heads: dict[str, bytes] = {}
 
     def idle_connection(self) -> Connection | None:
@@ -89,7 +86,7 @@ class Upstream:
         """A new connection.
 
         Raises `UpstreamReset` or `UpstreamProtocol` if there is none within `connect_s`, `Overloaded` at
-        `max_connections`, and what `settle` raises.
+        `max_connections`.
         """
         if len(self._open) + self._connecting >= self._max_connections:
             raise Overloaded("every connection to the replica is in use", retry_after_s=1.0)
@@ -99,13 +96,6 @@ class Upstream:
         finally:
             self._connecting -= 1
         self._open.add(connection)
-        # Whoever accepted it may have begun since it was verified; a kept one leads to the same as before.
-        if self.settle is not None:
-            try:
-                await self.settle()
-            except BaseException:
-                connection.abort()
-                raise
         return connection
 
     async def _dial(self) -> Connection:
