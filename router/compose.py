@@ -53,8 +53,6 @@ from router.settings import access_log_of, budget_of, limits_of, queues_of, shad
 
 _HOUSEKEEPING_S = 1.0
 _LOAD_FRESH_S = 5.0
-_FIRST_ANSWERS_S = 1.0
-"""So long a start waits for replicas to say who they are; those that are slower join later."""
 
 
 class Router:
@@ -171,7 +169,7 @@ class Router:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
-        await self.verifier.first_round(_FIRST_ANSWERS_S)
+        await self.verifier.first_round()
         self._housekeeping = asyncio.create_task(self._keep_house())
 
     def end_open_requests(self) -> None:
@@ -245,16 +243,13 @@ class Router:
         if self.warm_joins is not None:
             self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
-            self.verifier.hasten(change.replica)
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
-        elif change.gone:
-            self.verifier.doubt(change.replica, gone=True)
+        self.verifier.doubt(change.replica, gone=change.gone)
         change.replica.offer_room()
 
     def _verdict_changed(self, replica: Replica) -> None:
-        gone = replica.verdict.state == "gone"
-        if gone:
+        if gone := replica.verdict.state == "gone":
             self.prober.hasten(replica)
         if self.warm_joins is not None and (gone or replica.up):
             self.warm_joins.changed(replica, gone=gone)
@@ -277,7 +272,13 @@ class Router:
         """None where no version gets copies."""
         lanes = {
             model: Lane(
-                plan, Dispatcher(plan.limits, self.watch, self.upstreams, Hooks(failed=self._look_again))
+                plan,
+                Dispatcher(
+                    plan.limits,
+                    self.watch,
+                    self.upstreams,
+                    Hooks(failed=self._look_again, settle=self.verifier.settle),
+                ),
             )
             for model, plan in shadow_plans_of(self.config).items()
         }
