@@ -9,23 +9,24 @@ from starlette.applications import Starlette
 
 from policies.routing.events import Event, Forgotten
 from router.admin.app import Sources, create_admin_app
-from router.admin.limits import limit_board
+from router.admin.limits import board_for, limit_board
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
 from router.config.model import Config
-from router.control.hearing import Hearing, place_of, share
+from router.control.hearing import Hearing, place_of, share, tickets_of
 from router.control.keys import KeyRing
+from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
-from router.fleet.build import build_fleet
-from router.fleet.hot_prompts import HotPrompts
+from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
+from router.fleet.rebuild import rebuild
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
-from router.flow.dispatch import Dispatcher
+from router.flow.dispatch import Dispatcher, Upstreams
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.warm_join import WarmJoins
@@ -40,10 +41,17 @@ from router.observe.warm_joins import WarmJoinCounts
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
-from router.settings import access_log_of, budget_of, limits_of, queues_of, upstreams_of
+from router.settings import (
+    access_log_of,
+    budget_of,
+    keeping_of,
+    limits_of,
+    load_fresh_s_of,
+    queues_of,
+    warm_prompts_of,
+)
 
 _HOUSEKEEPING_S = 1.0
-_LOAD_FRESH_S = 5.0
 
 
 class Router:
@@ -56,20 +64,23 @@ class Router:
     def __init__(self, config: Config, seat: Seat | None = None) -> None:
         self.config = config
         self.seat = seat
-        key = prefix_key(config) if seat is None else seat.prefix_key
-        self.fleet = build_fleet(config, Random(), key)
+        self._prefix_key = key = prefix_key(config) if seat is None else seat.prefix_key
+        self._tokenizers = Tokenizers()
+        self.fleet = build_fleet(config, Random(), key, tokenizers=self._tokenizers)
         # Some engines empty their events as they are read: of several processes the overview may.
         self.kv_events = KvEvents(key, self._learn, pulls=seat is None)
         self.sharing = join(config, seat)
         if self.sharing is not None:
-            share(self.fleet, self.sharing)
+            self._tickets = tickets_of(self.sharing)
+            share(self.fleet, self.sharing, self._tickets)
             self.hearing = Hearing(self.current_fleet, self.sharing)
             self.sharing.on_event(self._heard)
         self.watch = Watch()
-        self.upstreams = upstreams_of(config)
+        self.upstreams = Upstreams(keeping_of(config))
         self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
-        load_fresh_s = max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
-        self.prober = Prober(config.health, changed=self._health_changed, load_fresh_s=load_fresh_s)
+        self.prober = Prober(
+            config.health, changed=self._health_changed, load_fresh_s=load_fresh_s_of(config)
+        )
         self.limits = limit_board(config, seat)
         self.metrics = self._metrics()
         self.access_log = access_log_of(config)
@@ -81,7 +92,8 @@ class Router:
         budget = budget_of(config)
         self.front_end = FrontEnd(self.inference, budget)
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self._keys)
-        self.public_app = public_app(pages, InferenceApp(self.inference, budget))
+        self.asgi_inference = InferenceApp(self.inference, budget)
+        self.public_app = public_app(pages, self.asgi_inference)
         self.admin_app = self._admin_app()
         self._housekeeping: asyncio.Task[None] | None = None
 
@@ -93,8 +105,9 @@ class Router:
             self.upstreams,
             failed=self._look_again,
             answered=None if self.warm_joins is None else self.warm_joins.answered,
-            queues=self.queues,
+            queues=queues_of(self.config, self.queues),
         )
+        gate = self.limits.gate if self.config.limits and self.limits is not None else None
         return Inference(
             self.current_fleet,
             dispatcher,
@@ -102,7 +115,7 @@ class Router:
             self._rules,
             self.observe,
             hashes_all=self.config.server.log_prefixes,
-            access=Access(self._keys, None if self.limits is None else self.limits.gate),
+            access=Access(self._keys, gate),
         )
 
     def _admin_app(self) -> Starlette:
@@ -112,7 +125,7 @@ class Router:
             reports=self.scraper,
             rules=self._rules,
             kv_events=self.kv_events,
-            limits=self.limits,
+            limits=lambda: self.limits,
             keys=self._keys,
         )
         return create_admin_app(sources, self.config.admin)
@@ -137,16 +150,55 @@ class Router:
             self.access_log(event)
 
     async def start(self) -> None:
-        watched = watched_in(self.config, self.fleet)
-        self.prober.follow(watched)
-        if self.seat is None:
-            self.scraper.follow(watched)
-        self.kv_events.follow(watched)
+        self._follow()
         if self.sharing is not None:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
         self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def apply(self, config: Config) -> None:
+        """Serve by `config`: each request that comes from now on by all of it, each that is open as it began.
+
+        What may fail or take long comes first and changes nothing. Raises `OSError`, and whatever cannot be
+        built. What needs a restart is not looked at; see `router.config.changes`.
+        """
+        await asyncio.to_thread(self._tokenizers.load, config)
+        rebuilt = rebuild(self.fleet, self.config, config, self._prefix_key, self._tokenizers)
+        self.limits = await board_for(config, self.seat, self.limits)
+        # From here on nothing waits and nothing fails.
+        rebuilt.put_in_place()
+        self.config, self.fleet = config, rebuilt.fleet
+        self._renew()
+
+    def _renew(self) -> None:
+        """Everything that is made of the configuration, by the one in force."""
+        config = self.config
+        if self.sharing is not None:
+            share(self.fleet, self.sharing, self._tickets)
+            self.hearing.follow()
+        if self.limits is not None:
+            self.limits.renew(rules_of(config))
+        self._keys.renew(config.keys)
+        self.upstreams.renew(keeping_of(config))
+        self.queues = queues_of(config, self.queues) or self.queues
+        if self.warm_joins is None:
+            self.warm_joins = self._warm_joins()
+        else:
+            self.warm_joins.follow(self.fleet, warm_prompts_of(config))
+        self.inference, budget = self._inference(), budget_of(config)
+        self.front_end.serve_by(self.inference, budget)
+        self.asgi_inference.serve_by(self.inference, budget)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Probe, read and hear exactly the replicas of the fleet in force."""
+        config, watched = self.config, watched_in(self.config, self.fleet)
+        self.prober.load_fresh_s = load_fresh_s_of(config)
+        self.prober.follow(watched, config.health)
+        if self.seat is None:
+            self.scraper.follow(watched, config.scrape)
+        self.kv_events.follow(watched)
 
     def end_open_requests(self) -> None:
         """The drain is over: every stream that is still open gets a retryable error and ends."""
@@ -216,12 +268,7 @@ class Router:
 
     def _warm_joins(self) -> WarmJoins | None:
         """None where nobody asks for it; of several workers the first does it for all."""
-        prompts = {
-            (name, number): HotPrompts(version.warm_join_prompts, version.warm_join_tokens)
-            for name, model in self.config.models.items()
-            for number, version in model.versions.items()
-            if version.warm_join_prompts
-        }
+        prompts = warm_prompts_of(self.config)
         if not prompts or (self.seat is not None and self.seat.number != 1):
             return None
         asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
@@ -234,6 +281,9 @@ class Router:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self.upstreams.expire()
+            self.upstreams.keep(self.fleet.replicas)
+            if self.queues is not None:
+                self.queues.keep(self.fleet.pools.values())
             now = monotonic()
             for replica in self.fleet.replicas:
                 replica.look(now)

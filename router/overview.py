@@ -7,28 +7,29 @@ some engines empty what is read. So it is with KV events: those that can be read
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import Random
 from time import monotonic, time
 
-from msgspec import structs
-
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
-from router.admin.limits import limit_board
+from router.admin.limits import board_for, limit_board
 from router.api.openai import RequestRules
 from router.config.model import Config
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
-from router.control.kv_sums import KvSums, heard_in
+from router.control.kv_sums import KvSums
+from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
+from router.control.report_sums import added, both, sum_of
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
-from router.fleet.build import build_fleet
+from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
+from router.fleet.rebuild import rebuild
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
@@ -38,7 +39,6 @@ from router.observe.kv_events import KvEventMetrics
 from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
-from router.observe.series import Series
 from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
@@ -57,7 +57,8 @@ class Overview:
     def __init__(self, config: Config, seat: Seat) -> None:
         self.config = config
         self._seat = seat
-        self._fleet = build_fleet(config, Random(), seat.prefix_key)
+        self._tokenizers = Tokenizers()
+        self._fleet = build_fleet(config, Random(), seat.prefix_key, tokenizers=self._tokenizers)
         # Its policies learn what the workers' learn, so that they can explain what those would choose.
         self._sharing = join(config, seat)
         self._hearing = (
@@ -68,6 +69,7 @@ class Overview:
         self._kv_events = KvEvents(seat.prefix_key, self._learn)
         self._kv_sums = KvSums(self._kv_events)
         self._limits = limit_board(config, seat)
+        self._keys = KeyRing(config.keys, time)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
@@ -81,8 +83,8 @@ class Overview:
             rules=RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
             kv_events=self._kv_sums,
-            limits=self._limits,
-            keys=KeyRing(config.keys, time),
+            limits=lambda: self._limits,
+            keys=self._keys,
         )
         self.admin_app = create_admin_app(sources, config.admin)
 
@@ -110,11 +112,30 @@ class Overview:
             await self._sharing.start()
         if self._limits is not None:
             await self._limits.store.start()
-        watched = watched_in(self.config, self._fleet)
-        self._scraper.follow(watched)
-        self._kv_events.follow(watched)
+        self._follow()
         self._take_over()
         self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
+
+    async def apply(self, config: Config) -> None:
+        """Show and steer by `config` from now on; see `router.compose.Router.apply`."""
+        await asyncio.to_thread(self._tokenizers.load, config)
+        rebuilt = rebuild(self._fleet, self.config, config, self._seat.prefix_key, self._tokenizers)
+        self._limits = await board_for(config, self._seat, self._limits)
+        rebuilt.put_in_place()
+        self.config, self._fleet = config, rebuilt.fleet
+        self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
+        self._told_at = {place: at for place, at in self._told_at.items() if place in self._replicas}
+        if self._hearing is not None:
+            self._hearing.follow()
+        if self._limits is not None:
+            self._limits.renew(rules_of(config))
+        self._keys.renew(config.keys)
+        self._follow()
+
+    def _follow(self) -> None:
+        watched = watched_in(self.config, self._fleet)
+        self._scraper.follow(watched, self.config.scrape)
+        self._kv_events.follow(watched)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -176,7 +197,7 @@ class Overview:
         self._show_queues()
         if self._limits is not None:
             self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
-        self.metrics.replace(_sum_of(self._all_reports()))
+        self.metrics.replace(sum_of(self._all_reports()))
 
     def _show_queues(self) -> None:
         """Each worker has a queue of its own; shown is the sum."""
@@ -198,7 +219,7 @@ class Overview:
         replica.tokens = sum(report.tokens for report in now)
         replica.waiting = sum(report.waiting for report in now)
         replica.meter.replace(total(report.measured for report in ever))
-        replica.warm_joins = _added(report.warm_joins for report in ever)
+        replica.warm_joins = added(report.warm_joins for report in ever)
         up = all(report.up for report in now) if now else replica.up
         if up and not replica.up:
             self._scraper.hasten(replica)
@@ -216,7 +237,7 @@ class Overview:
         if len(self._gone) > MAX_GONE:
             first, second, *_ = self._gone.values()
             del self._gone[first.member]
-            self._gone[second.member] = _both(first, second)
+            self._gone[second.member] = both(first, second)
 
     def _forget_returned(self) -> None:
         """Who lost its line, and not its life, has called again."""
@@ -259,37 +280,3 @@ class Overview:
         if news:
             self._told_at |= {place: at for place, at, _ in news}
             self._desk.tell(Loads(news))
-
-
-def _both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
-    """The counters of two that are gone, as those of the second."""
-    measured = [
-        structs.replace(
-            each[0],
-            measured=total(report.measured for report in each),
-            warm_joins=dict(_added(report.warm_joins for report in each)),
-            kv=heard_in(each, each),
-        )
-        for _, each in places([one, other])
-    ]
-    return structs.replace(
-        other,
-        series=list(_sum_of([one, other]).items()),
-        replicas=measured,
-        dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
-    )
-
-
-def _added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    added: Counter[str] = Counter()
-    for each in counts:
-        added.update(each)
-    return added
-
-
-def _sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:
-    sums: dict[tuple[str, str, str], Series] = {}
-    for report in reports:
-        for key, series in report.series:
-            sums.setdefault(key, Series()).merge(series)
-    return sums

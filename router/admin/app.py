@@ -68,7 +68,7 @@ class Sources:
     """Where what is shown comes from. `fleet` gives the fleet in force, `reports` is what the scraper knows.
 
     `workers` is None where this process is the whole router, `kv_events` where none are listened to,
-    `limits` where nothing is limited.
+    `limits` gives None where nothing is limited.
     """
 
     fleet: Callable[[], Fleet]
@@ -77,7 +77,7 @@ class Sources:
     rules: RequestRules
     workers: Workers | None = None
     kv_events: KvReports | None = None
-    limits: LimitBoard | None = None
+    limits: Callable[[], LimitBoard | None] = lambda: None
     keys: KeyRing | None = None
 
 
@@ -136,7 +136,8 @@ class AdminApi:
         return _json(await self._limits_view())
 
     async def _limits_view(self) -> LimitsView:
-        return LimitsView() if self._limits is None else await self._limits.view()
+        board = self._limits()
+        return LimitsView() if board is None else await board.view()
 
     async def explain(self, request: Request) -> Response:
         """`DecisionView` of an inference request in the body: what would become of it now. Nothing is sent.
@@ -145,7 +146,8 @@ class AdminApi:
         """
         await self._refresh()
         caller = self._caller(request.query_params.get("key"))
-        gate = None if self._limits is None else self._limits.gate
+        board = self._limits()
+        gate = None if board is None else board.gate
         return _json(await explained(self._fleet(), await request.body(), self._rules, caller, gate))
 
     def _caller(self, key_id: str | None) -> Caller:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 
-from router.api.errors import ModelNotAllowed, ModelNotFound
+from router.api.errors import ModelNotAllowed, ModelNotFound, RequestError, VersionRetired
 from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 
@@ -22,7 +22,7 @@ class Route:
 class Fleet:
     """Every route by public name, and every replica once; what a request reads once and holds to its end."""
 
-    __slots__ = ("names", "replicas", "routes")
+    __slots__ = ("names", "replicas", "retired", "routes")
 
     def __init__(
         self, routes: Mapping[str, Route], names: Mapping[str, str], replicas: Sequence[Replica]
@@ -31,6 +31,8 @@ class Fleet:
         self.names = names
         """What `/v1/models` lists: each public name, and the model name it leads to."""
         self.replicas = tuple(replicas)
+        self.retired: Collection[str] = ()
+        """Names of versions, as in `model@v1`, that there were before the configuration changed."""
 
     @property
     def ready(self) -> bool:
@@ -51,8 +53,8 @@ class Fleet:
     def route_for(self, name: str, allowed: Collection[str] | None = None) -> Route:
         """Where `name` leads. `allowed` are the models that may be used, all if None.
 
-        Raises `ModelNotFound`, or `ModelNotAllowed` for any other than the allowed ones: whoever may not use
-        a model does not learn either whether it exists.
+        Raises `ModelNotFound`, `VersionRetired`, or `ModelNotAllowed` for any other than the allowed ones:
+        whoever may not use a model does not learn either whether it exists.
         """
         route = self.routes.get(name)
         if allowed is not None and (route is None or route.model not in allowed):
@@ -61,11 +63,16 @@ class Fleet:
             raise self.unknown(name)
         return route
 
-    def unknown(self, name: str) -> ModelNotFound:
+    def unknown(self, name: str) -> RequestError:
         """What to say of a name that no route has."""
         model, _, version = name.partition("@")
+        versions = ", ".join(sorted(known for known in self.routes if known.startswith(f"{model}@")))
+        if name in self.retired:
+            if model not in self.routes:
+                return VersionRetired(f"{name} was retired, and its model with it", param="model")
+            text = f"{name} was retired; use {model!r}, or one of {versions}"
+            return VersionRetired(text, param="model", instead=model)
         if version and model in self.routes:
-            versions = ", ".join(sorted(known for known in self.routes if known.startswith(f"{model}@")))
             return ModelNotFound(
                 f"model {model!r} has no version {version!r}; there are: {versions}", param="model"
             )

@@ -82,7 +82,6 @@ class Process:
         signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     ) -> None:
         self._router = router
-        self._config = config
         self._sockets = None if sockets is None else list(sockets)
         server = config.server
         self._public = _server(
@@ -139,7 +138,7 @@ class Process:
         return [self._public] if self._admin is None else [self._public, self._admin]
 
     async def _drain(self, serving: asyncio.Task[None]) -> None:
-        server = self._config.server
+        server = self._router.config.server
         self._router.front_end.draining = True
         log.info("draining: not ready for %g s, then up to %g s for open requests", server.settle_s,
                  server.drain_timeout_s)  # fmt: skip

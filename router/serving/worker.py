@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from router.compose import Router
@@ -14,6 +14,7 @@ from router.control.membership import Seat
 from router.control.messages import Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport
 from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.overview import Overview
 from router.serving.children import STOP, Post
 from router.serving.listeners import beside
@@ -26,7 +27,16 @@ class Deputy:
     def __init__(self, router: Router, seat: Seat) -> None:
         self._router = router
         self._seat = seat
-        self._replicas: dict[Place, Replica] = {place_of(each): each for each in router.fleet.replicas}
+        self._known: Fleet | None = None
+        self._by_place: dict[Place, Replica] = {}
+
+    @property
+    def _replicas(self) -> Mapping[Place, Replica]:
+        """Of the fleet in force."""
+        fleet = self._router.fleet
+        if fleet is not self._known:
+            self._known, self._by_place = fleet, {place_of(each): each for each in fleet.replicas}
+        return self._by_place
 
     def report(self, asked: int) -> WorkerReport:
         router, sharing = self._router, self._router.sharing

@@ -8,7 +8,7 @@ from policies.outcome import Ending, Outcome
 from policies.routing.events import Dispatched, Done, Event, FirstToken, Prompt
 from policies.routing.round_robin import RoundRobin
 from router.config.decode import decode
-from router.control.hearing import Hearing, place_of, share
+from router.control.hearing import Hearing, place_of, share, tickets_of
 from router.control.ledger import ticket_of
 from router.control.messages import Place
 from router.control.sharing import Sharing
@@ -156,7 +156,7 @@ def test_what_is_leased_here_is_told(tmp_path: Path) -> None:
     async def run() -> None:
         async with workers(tmp_path, 2) as (one, other):
             fleet = fleet_of("a")
-            share(fleet, one.sharing)
+            share(fleet, one.sharing, tickets_of(one.sharing))
             lease = lease_from(pool_of(fleet))
             lease.first_token(2.0)
             lease.close(OUTCOME, 3.0)
@@ -180,7 +180,7 @@ def test_a_policy_that_learns_is_told_first(tmp_path: Path) -> None:
         async with workers(tmp_path, 2) as (one, other):
             fleet = fleet_of("a")
             learner = learning(fleet)
-            share(fleet, one.sharing)
+            share(fleet, one.sharing, tickets_of(one.sharing))
             lease_from(pool_of(fleet)).close(None, 3.0)
             await until(lambda: len(other.heard) == 2)
             assert other.heard == learner.heard

@@ -7,7 +7,7 @@ import pytest
 
 from router.api.errors import Overloaded, UpstreamError, UpstreamProtocol, UpstreamReset
 from router.flow.connection import Connection
-from router.flow.upstream import Address, Upstream
+from router.flow.upstream import Address, Keeping, Upstream
 from tests.support.peers import LAST_CHUNK, STREAM_HEAD, PeerConnection, Script, answer, chunk, scripted_peer
 
 
@@ -50,7 +50,7 @@ async def post(upstream: Upstream, connection: Connection | None = None) -> tupl
 def against(script: Script, test: Callable[[Upstream], Awaitable[None]], **options: object) -> None:
     async def run() -> None:
         async with scripted_peer(script) as peer:
-            upstream = Upstream(peer.url, **options)  # type: ignore[arg-type]
+            upstream = Upstream(peer.url, Keeping(**options))  # type: ignore[arg-type]
             try:
                 await test(upstream)
             finally:
