@@ -1,7 +1,6 @@
 """The one place where the parts are put together. Two routers can live in one process."""
 
 import asyncio
-import contextlib
 from random import Random
 from time import monotonic, time
 
@@ -12,7 +11,10 @@ from router.admin.app import Sources, create_admin_app
 from router.admin.limits import board_for, limit_board
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
+from router.config.history import History
 from router.config.model import Config
+from router.config.origin import Origin
+from router.config.reload import Reloader
 from router.control.hearing import Hearing, place_of, share, tickets_of
 from router.control.keys import KeyRing
 from router.control.limits.of_config import rules_of
@@ -58,10 +60,18 @@ class Router:
     """One router: its parts, and their start and end. Make it inside the event loop that it will run on.
 
     `seat` makes it one of several workers: it shares with the others, and another process reads the replicas'
-    metrics for all of them (see `router.overview`). Raises `OSError` if the access log cannot be opened.
+    metrics for all of them (see `router.overview`). `origin` is the file that it follows, `history` how that
+    began. Raises `OSError` if the access log cannot be opened.
     """
 
-    def __init__(self, config: Config, seat: Seat | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        seat: Seat | None = None,
+        *,
+        origin: Origin | None = None,
+        history: History | None = None,
+    ) -> None:
         self.config = config
         self.seat = seat
         self._prefix_key = key = prefix_key(config) if seat is None else seat.prefix_key
@@ -83,6 +93,7 @@ class Router:
         )
         self.limits = limit_board(config, seat)
         self.metrics = self._metrics()
+        self.reloader = Reloader(config, self.apply, self.metrics.config, origin, history=history)
         self.access_log = access_log_of(config)
         self.warm_joins = self._warm_joins()
         self.queues = queues_of(config)
@@ -95,7 +106,7 @@ class Router:
         self.asgi_inference = InferenceApp(self.inference, budget)
         self.public_app = public_app(pages, self.asgi_inference)
         self.admin_app = self._admin_app()
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def _inference(self) -> Inference:
         limits = limits_of(self.config)
@@ -127,6 +138,7 @@ class Router:
             kv_events=self.kv_events,
             limits=lambda: self.limits,
             keys=self._keys,
+            reloader=self.reloader,
         )
         return create_admin_app(sources, self.config.admin)
 
@@ -155,7 +167,7 @@ class Router:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
-        self._housekeeping = asyncio.create_task(self._keep_house())
+        self._tasks = [asyncio.create_task(self._keep_house()), asyncio.create_task(self.reloader.run())]
 
     async def apply(self, config: Config) -> None:
         """Serve by `config`: each request that comes from now on by all of it, each that is open as it began.
@@ -208,10 +220,9 @@ class Router:
         self.watch.fail_all(error)
 
     async def close(self) -> None:
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._housekeeping
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.prober.close()
         await self.scraper.close()
         await self.kv_events.close()

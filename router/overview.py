@@ -16,6 +16,9 @@ from router.admin.app import Sources, create_admin_app
 from router.admin.limits import board_for, limit_board
 from router.api.openai import RequestRules
 from router.config.model import Config
+from router.config.origin import Origin
+from router.config.published import Published
+from router.config.reload import Reloader
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
@@ -54,7 +57,10 @@ LEARNING_S = 2.0
 class Overview:
     """Shows the sum of all workers as if it were one router. Make it inside the event loop it will run on."""
 
-    def __init__(self, config: Config, seat: Seat) -> None:
+    def __init__(
+        self, config: Config, seat: Seat, *, origin: Origin | None = None, published: Published | None = None
+    ) -> None:
+        """`origin` is the file that all follow; what is in force is told to them by way of `published`."""
         self.config = config
         self._seat = seat
         self._tokenizers = Tokenizers()
@@ -76,6 +82,14 @@ class Overview:
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
         self.metrics = self._metrics()
+        self.reloader = Reloader(
+            config,
+            self.apply,
+            self.metrics.config,
+            origin,
+            history=None if published is None else published.read(),
+            publish=None if published is None else published.write,
+        )
         sources = Sources(
             fleet=self.current_fleet,
             metrics=self.metrics,
@@ -85,6 +99,7 @@ class Overview:
             kv_events=self._kv_sums,
             limits=lambda: self._limits,
             keys=self._keys,
+            reloader=self.reloader,
         )
         self.admin_app = create_admin_app(sources, config.admin)
 
@@ -114,7 +129,8 @@ class Overview:
             await self._limits.store.start()
         self._follow()
         self._take_over()
-        self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
+        keeping = (self._keep_looking(), self._keep_spreading(), self.reloader.run())
+        self._tasks = [asyncio.create_task(each) for each in keeping]
 
     async def apply(self, config: Config) -> None:
         """Show and steer by `config` from now on; see `router.compose.Router.apply`."""
@@ -195,6 +211,8 @@ class Overview:
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
         self._show_queues()
+        config = self.metrics.config
+        config.behind = sum(report.generation != config.generation for report in self._desk.reports)
         if self._limits is not None:
             self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
         self.metrics.replace(sum_of(self._all_reports()))

@@ -61,6 +61,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     cpu_s: float
     resident_bytes: int
     limits: LimitReport | None = None
+    generation: int = 1
+    """Of the configuration that it serves by."""
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):

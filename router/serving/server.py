@@ -104,6 +104,9 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in self._told_by:
             loop.add_signal_handler(number, self.stop)
+        if self._admin is not None:
+            # A worker's configuration is its overview's.
+            loop.add_signal_handler(signal.SIGHUP, self._router.reloader.hasten)
         await self._router.start()
         serving = [asyncio.create_task(self._public.serve(self._sockets))]
         if self._admin is not None:
