@@ -36,6 +36,15 @@ async def serving(text: str, file: Path, test: Test) -> None:
         await test(running, admin)
 
 
+async def change(
+    running: RunningRouter, admin: httpx.AsyncClient, file: Path, text: str, number: int
+) -> None:
+    """Put another file in place and ask for it; it becomes this generation."""
+    put(file, text)
+    running.router.reloader.hasten()
+    await until_config(admin, generation=number, reload_failed=False)
+
+
 async def change_under_load(folder: Path, reloads: int) -> None:
     """Versions come, get what stable is, and go, while clients ask for the plain name and for pinned ones."""
     file = folder / "turnout.toml"
@@ -59,10 +68,11 @@ async def change_under_load(folder: Path, reloads: int) -> None:
                     # Only names that are there before and after: others get their 404.
                     visitors.names = [name for name in visitors.names if name in names]
                     await visitors.turn()
-                    put(file, text)
                     if number > 2:  # the first ones are noticed, the others are told
-                        running.router.reloader.hasten()
-                    await until_config(admin, generation=number + 2, reload_failed=False)
+                        await change(running, admin, file, text, number + 2)
+                    else:
+                        put(file, text)
+                        await until_config(admin, generation=number + 2)
                     visitors.names = names
                     await visitors.turn()
                 assert visitors.wrong == []
@@ -99,8 +109,7 @@ def test_a_stream_outlives_its_version(tmp_path: Path) -> None:
                     assert (status, headers["x-turnout-version"]) == (200, "v2")
                     chunks = client.chunks()
                     seen = [await anext(chunks)]
-                    put(file, versions_text({"v1": v1}))
-                    await until_config(admin, generation=2)
+                    await change(running, admin, file, versions_text({"v1": v1}), 2)
                     gone = await ask(other, "m@v2")
                     assert (gone.status, gone.code) == (404, "version_retired")
                     assert gone.headers["x-turnout-replacement"] == "m"
@@ -133,13 +142,10 @@ def test_what_a_policy_has_learned_stays(tmp_path: Path) -> None:
                     homes = [
                         (await ask(client, prompt=each)).headers["x-turnout-replica"] for each in prompts
                     ]
-                    put(
-                        file,
-                        versions_text(
-                            {"v1": engines}, policy="expected_latency", more="[retries]\nmax_attempts = 2"
-                        ),
+                    other = versions_text(
+                        {"v1": engines}, policy="expected_latency", more="[retries]\nmax_attempts = 2"
                     )
-                    await until_config(admin, generation=2)
+                    await change(running, admin, file, other, 2)
                     again = [
                         (await ask(client, prompt=each)).headers["x-turnout-replica"] for each in prompts
                     ]
@@ -196,8 +202,8 @@ def test_limits_change_and_keep_what_is_used(tmp_path: Path) -> None:
                         return [(await ask(client)).status for _ in range(count)]
 
                     async def become(generation: int, more: str) -> None:
-                        put(file, versions_text({"v1": v1}, more=more))
-                        await until_config(admin, generation=generation)
+                        text = versions_text({"v1": v1}, more=more)
+                        await change(running, admin, file, text, generation)
 
                     assert await statuses(3) == [200] * 3
                     # Two may come at once, and the next in 20 minutes.
