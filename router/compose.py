@@ -181,9 +181,9 @@ class Router:
         # From here on nothing waits and nothing fails.
         rebuilt.put_in_place()
         self.config, self.fleet = config, rebuilt.fleet
-        self._renew()
+        self._renew(rebuilt.anew)
 
-    def _renew(self) -> None:
+    def _renew(self, anew: tuple[Replica, ...]) -> None:
         """Everything that is made of the configuration, by the one in force."""
         config = self.config
         if self.sharing is not None:
@@ -201,16 +201,16 @@ class Router:
         self.inference, budget = self._inference(), budget_of(config)
         self.front_end.serve_by(self.inference, budget)
         self.asgi_inference.serve_by(self.inference, budget)
-        self._follow()
+        self._follow(anew)
 
-    def _follow(self) -> None:
+    def _follow(self, anew: tuple[Replica, ...] = ()) -> None:
         """Probe, read and hear exactly the replicas of the fleet in force."""
         config, watched = self.config, watched_in(self.config, self.fleet)
         self.prober.load_fresh_s = load_fresh_s_of(config)
         self.prober.follow(watched, config.health)
         if self.seat is None:
             self.scraper.follow(watched, config.scrape)
-        self.kv_events.follow(watched)
+        self.kv_events.follow(watched, anew)
 
     def end_open_requests(self) -> None:
         """The drain is over: every stream that is still open gets a retryable error and ends."""

@@ -146,12 +146,12 @@ class Overview:
         if self._limits is not None:
             self._limits.renew(rules_of(config))
         self._keys.renew(config.keys)
-        self._follow()
+        self._follow(rebuilt.anew)
 
-    def _follow(self) -> None:
+    def _follow(self, anew: Iterable[Replica] = ()) -> None:
         watched = watched_in(self.config, self._fleet)
         self._scraper.follow(watched, self.config.scrape)
-        self._kv_events.follow(watched)
+        self._kv_events.follow(watched, anew)
 
     async def close(self) -> None:
         for task in self._tasks:

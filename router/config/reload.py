@@ -11,7 +11,7 @@ from time import time
 from typing import Final
 
 from router.config.changes import restart_mistakes
-from router.config.differences import differences
+from router.config.differences import Difference, differences
 from router.config.file_watch import FileWatch
 from router.config.history import ConfigState, Generation, History
 from router.config.model import Config
@@ -125,20 +125,20 @@ class Reloader:
         self, config: Config, text: str, why: str, *, rolled_back_to: int | None = None
     ) -> None:
         """Raises `ConfigError` if it cannot be applied."""
+        changes, shown = await asyncio.to_thread(_described, self._config, config)
         try:
             await self._apply(config)
         except Exception as error:
             log.exception("a configuration cannot be applied")
             mistake = Mistake(config.source.file, 0, "", f"cannot be applied: {error}")
             raise ConfigError((mistake,)) from error
-        changes = differences(self._config, config)
         self._config = config
         generation = Generation(
             number=self.history.next_number,
             at=time(),
             why=why,
             text=text,
-            shown=to_toml(config),
+            shown=shown,
             rolled_back_to=rolled_back_to,
             passed_over=None if rolled_back_to is None else self._said,
         )
@@ -169,6 +169,11 @@ class Reloader:
         for mistake in mistakes:
             log.error("%s", mistake)
         log.error("the file is refused, and configuration %d stays", self.history.in_force.number)
+
+
+def _described(before: Config, after: Config) -> tuple[list[Difference], str]:
+    """What changes, and the whole of it. Takes its time where there are hundreds of replicas."""
+    return differences(before, after), to_toml(after)
 
 
 def first_of(config: Config, text: str) -> History:

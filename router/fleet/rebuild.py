@@ -35,6 +35,8 @@ class Rebuilt:
 
     fleet: Fleet
     changes: Sequence[_Change]
+    anew: tuple[Replica, ...]
+    """Replicas with another policy, or other hashes, than before: what they cache must be told again."""
 
     def put_in_place(self) -> None:
         for change in self.changes:
@@ -55,7 +57,7 @@ def rebuild(
     retired = (*fleet.retired, *(name for name in fleet.routes if "@" in name))
     gone = [name for name in dict.fromkeys(retired) if name not in made.routes]
     made.retired = tuple(gone[-_MOST_RETIRED:])
-    return Rebuilt(made, succession.changes)
+    return Rebuilt(made, succession.changes, tuple(succession.anew))
 
 
 class _Succession:
@@ -63,6 +65,7 @@ class _Succession:
 
     def __init__(self, fleet: Fleet, before: Config, after: Config) -> None:
         self.changes: list[_Change] = []
+        self.anew: list[Replica] = []
         self._before = before
         self._after = after
         self._pools = fleet.pools
@@ -83,7 +86,10 @@ class _Succession:
                 self.changes.append(partial(used.renew, new, room=self._new_room))
         if pool is None:
             return made, replicas
-        self.changes.append(partial(_renew, pool, made, replicas, self._kept(model, version)))
+        kept = self._kept(model, version)
+        self.changes.append(partial(_renew, pool, made, replicas, kept))
+        if not (kept.policy and kept.hasher):
+            self.anew += replicas
         return pool, replicas
 
     def _unchanged(self, model: str, version: str, replicas: Iterable[Replica]) -> dict[str, Replica]:
