@@ -28,9 +28,11 @@ def diff(folder: Path, new: str, *options: str) -> Result:
         ),
         (
             MODEL + "[server]\nworkers = 2\n[retries]\nmax_attempts = 2\n",
-            "! server.workers: 1 -> 2 (processes are made at the start)\n"
-            "  retries.max_attempts: 3 -> 2\n"
-            "this needs a restart, for what is marked with '!'; a reload refuses all of it\n",
+            (
+                "! server.workers: 1 -> 2 (processes are made at the start)\n"
+                "  retries.max_attempts: 3 -> 2\n"
+                "this needs a restart, for what is marked with '!'; a reload refuses all of it\n"
+            ),
             1,
         ),
     ],

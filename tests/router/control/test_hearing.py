@@ -195,3 +195,41 @@ def test_without_anybody_to_tell_leases_are_plain() -> None:
     fleet = fleet_of("a")
     assert type(lease_from(pool_of(fleet))) is Lease
     assert place_of(fleet.replicas[0]) == Place("m", "v1", "a")
+
+
+def test_another_fleet_is_followed(tmp_path: Path) -> None:
+    """Its policies are offered in place of the others', its leases told with tickets that go on."""
+
+    async def run() -> None:
+        async with workers(tmp_path, 2) as (one, other):
+            here, tickets = Here(one.sharing, fleet_of("a")), tickets_of(one.sharing)
+            share(here.fleet, one.sharing, tickets)
+            lease_from(pool_of(here.fleet)).close(None, 2.0)
+            here.fleet = fleet_of("b")
+            learner = learning(here.fleet)
+            share(here.fleet, one.sharing, tickets)
+            here.hearing.follow()
+            assert one.sharing._offered == {("m", "v1"): learner}
+            lease_from(pool_of(here.fleet)).close(None, 3.0)
+            await until(lambda: len(other.heard) == 4)
+            assert len({event.ticket for event in other.heard if isinstance(event, Dispatched)}) == 2
+
+    run_strictly(run(), uv=True)
+
+
+def test_a_fleet_that_comes_while_others_are_not_heard(tmp_path: Path) -> None:
+    """Its pools are alone from the start, until the others are heard again."""
+
+    async def run() -> None:
+        async with workers(tmp_path, 2) as (one, _):
+            here = Here(one.sharing, fleet_of("a"))
+            channel = one.sharing._outboxes[0].channel
+            channel.healthy = False  # type: ignore[misc]
+            await until(lambda: pool_of(here.fleet).alone)
+            here.fleet = fleet_of("b")
+            here.hearing.follow()
+            assert pool_of(here.fleet).alone
+            channel.healthy = True  # type: ignore[misc]
+            await until(lambda: not pool_of(here.fleet).alone)
+
+    run_strictly(run(), uv=True)
