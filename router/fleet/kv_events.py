@@ -134,6 +134,8 @@ class EventPost:
         """A version that comes later must hear everything from the start, hence all do."""
         units = {each.replica: each.block_tokens or 1 for each in watched}
         known = {each: blocks for each, blocks in self._maps.items() if blocks.unit == units.get(each)}
+        for replica in (units.keys() & self._maps.keys()) - known.keys():
+            self._tell(replica, Change([], [], lost=True), self._maps[replica].unit)
         self._maps = {
             each.replica: known[each.replica] if each.replica in known else self._map(each)
             for each in watched

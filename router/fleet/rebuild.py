@@ -88,7 +88,7 @@ class _Succession:
             return made, replicas
         kept = self._kept(model, version)
         self.changes.append(partial(_renew, pool, made, replicas, kept))
-        if not (kept.policy and kept.hasher):
+        if not kept.policy:
             self.anew += replicas
         return pool, replicas
 
@@ -110,10 +110,12 @@ class _Succession:
         before, after = self._before.models[model], self._after.models[model]
         old, new = before.versions[version], after.versions[version]
         policies = self._before.policy_of(before), self._after.policy_of(after)
+        same_hashes = (old.tokenizer, old.kv_block_tokens) == (new.tokenizer, new.kv_block_tokens)
         return Kept(
-            policy=_meaning(policies[0]) == _meaning(policies[1]),
+            # What it has learned it knows by hashes.
+            policy=same_hashes and _meaning(policies[0]) == _meaning(policies[1]),
             retries=self._same_retries,
-            hasher=(old.tokenizer, old.kv_block_tokens) == (new.tokenizer, new.kv_block_tokens),
+            hasher=same_hashes,
         )
 
 

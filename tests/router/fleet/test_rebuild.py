@@ -23,10 +23,11 @@ def config(
     more: str = "",
     stable: str = "v1",
     policy: str = "expected_latency",
+    version: str = "",
 ) -> Config:
     """Versions of one model, each with replicas by port and what else is said of them."""
     tables = "".join(
-        f'[models.m.versions.{name}]\nserved_name = "served"\nreplicas = [{", ".join(map(_entry, ports))}]\n'
+        f'[models.m.versions.{name}]\nserved_name = "served"\n{version}\nreplicas = [{", ".join(map(_entry, ports))}]\n'
         for name, ports in versions.items()
     )
     return decode(f'{more}\n[models.m]\nstable = "{stable}"\npolicy = "{policy}"\n{tables}')
@@ -155,6 +156,18 @@ def test_a_policy_is_the_same_however_it_is_written() -> None:
     assert new.routes["m"].pool.policy_name == "mine"
     tuned = config({"v1": ["1"]}, policy="mine", more='[policies.mine]\nkind = "power_of_two"\nchoices = 3')
     assert after(new, named, tuned).routes["m"].pool.policy is not policy
+
+
+def test_other_hashes_are_another_policy() -> None:
+    """What was learned by the old ones finds nothing any more."""
+    before = config({"v1": ["1"], "v2": ["2"]})
+    fleet = built(before)
+    now = config({"v1": ["1"], "v2": ["2"]}, version="kv_block_tokens = 32")
+    rebuilt = rebuild(fleet, before, now, KEY, Tokenizers())
+    policies = {place: pool.policy for place, pool in fleet.pools.items()}
+    rebuilt.put_in_place()
+    assert [pool.policy is policies[place] for place, pool in rebuilt.fleet.pools.items()] == [False, False]
+    assert rebuilt.anew == rebuilt.fleet.replicas == fleet.replicas
 
 
 def test_a_replica_that_comes_waits_for_its_first_probe_unless_it_is_alone() -> None:
