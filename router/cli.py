@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "diff": "router.commands.difference:diff",
         "explain": "router.commands.explain:explain",
         "status": "router.commands.status:status",
+        "release": "router.commands.release:release",
+        "shadow": "router.commands.shadow:shadow",
         "keys": "router.commands.keys:keys",
     }
 )

@@ -1,11 +1,13 @@
 """The one place where the parts are put together. Two routers can live in one process."""
 
 import asyncio
+from collections.abc import Mapping
 from random import Random
 from time import monotonic, time
 
 from starlette.applications import Starlette
 
+from policies.release.lifecycle import Release
 from policies.routing.events import Event, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import board_for, limit_board
@@ -20,6 +22,7 @@ from router.control.keys import KeyRing
 from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
+from router.control.releases.releases import Releases
 from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
@@ -28,30 +31,24 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
-from router.flow.dispatch import Dispatcher, Upstreams
-from router.flow.inference import Access, Inference
-from router.flow.one_token import OneTokenAsker
-from router.flow.warm_join import WarmJoins
+from router.fleet.traffic import with_traffic
+from router.flow.dispatch import Upstreams
 from router.flow.watch import Watch
 from router.observe.events import Finished
+from router.observe.evidence import observation_of
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
+from router.observe.releases import ReleaseMetrics
+from router.observe.shadow import ShadowCounts, ShadowMetrics
 from router.observe.warm_joins import WarmJoinCounts
+from router.parts import inference_of, shadows_of, warm_joins_of
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
-from router.settings import (
-    access_log_of,
-    budget_of,
-    keeping_of,
-    limits_of,
-    load_fresh_s_of,
-    queues_of,
-    warm_prompts_of,
-)
+from router.settings import access_log_of, budget_of, keeping_of, load_fresh_s_of, queues_of, warm_prompts_of
 
 _HOUSEKEEPING_S = 1.0
 
@@ -87,58 +84,42 @@ class Router:
             self.sharing.on_event(self._heard)
         self.watch = Watch()
         self.upstreams = Upstreams(keeping_of(config))
-        self.scraper = Scraper(config.scrape, noticed=self._look_again, restarted=self._forget)
+        self.scraper = Scraper(config.scrape, noticed=self.look_again, restarted=self._forget)
         self.prober = Prober(
             config.health, changed=self._health_changed, load_fresh_s=load_fresh_s_of(config)
         )
         self.limits = limit_board(config, seat)
+        self.shadow_counts = ShadowCounts()
+        self.releases = Releases(config, seat, self.current_fleet, self._released, has_office=seat is None)
         self.metrics = self._metrics()
         self.reloader = Reloader(config, self.apply, self.metrics.config, origin, history=history)
         self.access_log = access_log_of(config)
-        self.warm_joins = self._warm_joins()
+        self.warm_joins = warm_joins_of(self)
         self.queues = queues_of(config)
-        self._rules = RequestRules(max_depth=config.server.max_json_depth)
-        self._keys = KeyRing(config.keys, time)
-        self.inference = self._inference()
+        self.shadows = shadows_of(self)
+        self.rules = RequestRules(max_depth=config.server.max_json_depth)
+        self.keys = KeyRing(config.keys, time)
+        self.inference = inference_of(self)
         budget = budget_of(config)
         self.front_end = FrontEnd(self.inference, budget)
-        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self._keys)
+        pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self.keys)
         self.asgi_inference = InferenceApp(self.inference, budget)
         self.public_app = public_app(pages, self.asgi_inference)
         self.admin_app = self._admin_app()
         self._tasks: list[asyncio.Task[None]] = []
-
-    def _inference(self) -> Inference:
-        limits = limits_of(self.config)
-        dispatcher = Dispatcher(
-            limits,
-            self.watch,
-            self.upstreams,
-            failed=self._look_again,
-            answered=None if self.warm_joins is None else self.warm_joins.answered,
-            queues=queues_of(self.config, self.queues),
-        )
-        gate = self.limits.gate if self.config.limits and self.limits is not None else None
-        return Inference(
-            self.current_fleet,
-            dispatcher,
-            limits,
-            self._rules,
-            self.observe,
-            hashes_all=self.config.server.log_prefixes,
-            access=Access(self._keys, gate),
-        )
 
     def _admin_app(self) -> Starlette:
         sources = Sources(
             fleet=self.current_fleet,
             metrics=self.metrics,
             reports=self.scraper,
-            rules=self._rules,
+            rules=self.rules,
             kv_events=self.kv_events,
             limits=lambda: self.limits,
-            keys=self._keys,
+            keys=self.keys,
             reloader=self.reloader,
+            shadows=lambda: self.shadow_counts.tallies,
+            releases=self.releases.office,
         )
         return create_admin_app(sources, self.config.admin)
 
@@ -149,7 +130,10 @@ class Router:
             WarmJoinCounts(self.current_fleet),
             LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
             QueueGauge(self.current_fleet),
+            ShadowMetrics(lambda: self.shadow_counts.tallies),
         ]
+        if self.releases.office is not None:
+            more.append(ReleaseMetrics(self.current_fleet, self.releases.office))
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def current_fleet(self) -> Fleet:
@@ -160,8 +144,13 @@ class Router:
         self.metrics(event)
         if self.access_log is not None:
             self.access_log(event)
+        if event.arm is not None:
+            seen = observation_of(event)
+            if seen is not None:
+                self.releases.observe(event.arm.salt, seen)
 
     async def start(self) -> None:
+        self.releases.start()
         self._follow()
         if self.sharing is not None:
             await self.sharing.start()
@@ -180,7 +169,10 @@ class Router:
         self.limits = await board_for(config, self.seat, self.limits)
         # From here on nothing waits and nothing fails.
         rebuilt.put_in_place()
-        self.config, self.fleet = config, rebuilt.fleet
+        self.config = config
+        # A release that is under way goes on: the file says what there is, not who gets what.
+        self.fleet = with_traffic(rebuilt.fleet, config.models, self.releases.in_force)
+        self.releases.reconfigure(config)
         self._renew(rebuilt.anew)
 
     def _renew(self, anew: tuple[Replica, ...]) -> None:
@@ -191,14 +183,15 @@ class Router:
             self.hearing.follow()
         if self.limits is not None:
             self.limits.renew(rules_of(config))
-        self._keys.renew(config.keys)
+        self.keys.renew(config.keys)
         self.upstreams.renew(keeping_of(config))
         self.queues = queues_of(config, self.queues) or self.queues
         if self.warm_joins is None:
-            self.warm_joins = self._warm_joins()
+            self.warm_joins = warm_joins_of(self)
         else:
             self.warm_joins.follow(self.fleet, warm_prompts_of(config))
-        self.inference, budget = self._inference(), budget_of(config)
+        self.shadows = shadows_of(self, self.shadows)
+        self.inference, budget = inference_of(self), budget_of(config)
         self.front_end.serve_by(self.inference, budget)
         self.asgi_inference.serve_by(self.inference, budget)
         self._follow(anew)
@@ -223,11 +216,14 @@ class Router:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.releases.close()
         await self.prober.close()
         await self.scraper.close()
         await self.kv_events.close()
         if self.warm_joins is not None:
             await self.warm_joins.close()
+        if self.shadows is not None:
+            await self.shadows.close()
         self.front_end.close()
         if self.queues is not None:
             self.queues.refuse_all(RouterDraining("the router is shutting down; send the request again"))
@@ -240,9 +236,13 @@ class Router:
         if self.access_log is not None:
             await self.access_log.close()
 
-    def _look_again(self, replica: Replica) -> None:
+    def look_again(self, replica: Replica) -> None:
         """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
         self.prober.hasten(replica)
+
+    def _released(self, releases: Mapping[str, Release]) -> None:
+        """Traffic is elsewhere from now on: the same pools under other routes."""
+        self.fleet = with_traffic(self.fleet, self.config.models, releases)
 
     def _learn(self, replica: Replica, event: Event) -> None:
         """A replica said something of its cache."""
@@ -276,14 +276,6 @@ class Router:
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
         change.replica.offer_room()
-
-    def _warm_joins(self) -> WarmJoins | None:
-        """None where nobody asks for it; of several workers the first does it for all."""
-        prompts = warm_prompts_of(self.config)
-        if not prompts or (self.seat is not None and self.seat.number != 1):
-            return None
-        asker = OneTokenAsker(self.upstreams, self.config.timeouts.first_token_s, self._look_again)
-        return WarmJoins(self.fleet, prompts, asker.ask, draining=lambda: self.front_end.draining)
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

@@ -7,10 +7,11 @@ some engines empty what is read. So it is with KV events: those that can be read
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 from time import monotonic, time
 
+from policies.release.lifecycle import Release
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
 from router.admin.limits import board_for, limit_board
@@ -26,6 +27,7 @@ from router.control.kv_sums import KvSums
 from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
+from router.control.releases.releases import Releases
 from router.control.report_sums import added, both, sum_of
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
@@ -37,11 +39,14 @@ from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
+from router.fleet.traffic import with_traffic
 from router.observe.gauges import ReplicaGauges
 from router.observe.kv_events import KvEventMetrics
 from router.observe.limits import LimitStoreMetrics
 from router.observe.metrics import RouterMetrics
 from router.observe.queues import QueueGauge
+from router.observe.releases import ReleaseMetrics
+from router.observe.shadow import ShadowMetrics, summed
 from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
@@ -76,11 +81,13 @@ class Overview:
         self._kv_sums = KvSums(self._kv_events)
         self._limits = limit_board(config, seat)
         self._keys = KeyRing(config.keys, time)
+        self._releases = Releases(config, seat, self.current_fleet, self._released, has_office=True)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
         self._told_at: dict[Place, float] = {}
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
+        self._shadows = lambda: summed(report.shadows for report in self._all_reports())
         self.metrics = self._metrics()
         self.reloader = Reloader(
             config,
@@ -100,6 +107,8 @@ class Overview:
             limits=lambda: self._limits,
             keys=self._keys,
             reloader=self.reloader,
+            shadows=self._shadows,
+            releases=self._releases.office,
         )
         self.admin_app = create_admin_app(sources, config.admin)
 
@@ -111,7 +120,10 @@ class Overview:
             WarmJoinCounts(self.current_fleet),
             LimitStoreMetrics(lambda: None if self._limits is None else self._limits.state),
             QueueGauge(self.current_fleet),
+            ShadowMetrics(self._shadows),
         ]
+        if self._releases.office is not None:
+            more.append(ReleaseMetrics(self.current_fleet, self._releases.office))
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def _dropped_log_lines(self) -> int:
@@ -123,6 +135,7 @@ class Overview:
     async def start(self) -> None:
         """Raises `OSError` if the folder of its seat cannot be used."""
         await self._desk.start(self._seat.folder)
+        self._releases.start()
         if self._sharing is not None:
             await self._sharing.start()
         if self._limits is not None:
@@ -138,7 +151,9 @@ class Overview:
         rebuilt = rebuild(self._fleet, self.config, config, self._seat.prefix_key, self._tokenizers)
         self._limits = await board_for(config, self._seat, self._limits)
         rebuilt.put_in_place()
-        self.config, self._fleet = config, rebuilt.fleet
+        self.config = config
+        self._fleet = with_traffic(rebuilt.fleet, config.models, self._releases.in_force)
+        self._releases.reconfigure(config)
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
         self._told_at = {place: at for place, at in self._told_at.items() if place in self._replicas}
         if self._hearing is not None:
@@ -157,6 +172,7 @@ class Overview:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._releases.close()
         await self._scraper.close()
         await self._kv_events.close()
         if self._sharing is not None:
@@ -164,6 +180,9 @@ class Overview:
         if self._limits is not None:
             await self._limits.store.close()
         await self._desk.close()
+
+    def _released(self, releases: Mapping[str, Release]) -> None:
+        self._fleet = with_traffic(self._fleet, self.config.models, releases)
 
     # ---- for the admin listener ----
 

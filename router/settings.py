@@ -1,10 +1,13 @@
 """Parts that are made of nothing but the configuration."""
 
+from dataclasses import replace
+
 from policies.limits.fair_queue import QueueBounds
-from router.config.model import Config
+from router.config.model import Config, ShadowConfig
 from router.fleet.hot_prompts import HotPrompts
 from router.flow.call import Limits
 from router.flow.queue import QueueLimits, Queues
+from router.flow.shadow import ShadowPlan
 from router.flow.upstream import Keeping
 from router.observe.access_log import AccessLog, open_target
 from router.serving.head import Budget
@@ -65,6 +68,28 @@ def limits_of(config: Config) -> Limits:
         max_attempts=config.retries.max_attempts,
         max_answer_bytes=config.upstream.max_answer_bytes,
     )
+
+
+def shadow_plans_of(config: Config) -> dict[str, ShadowPlan]:
+    """By model, where copies are to be sent at all."""
+    return {
+        name: ShadowPlan(
+            version=shadow.version,
+            fraction=shadow.fraction,
+            max_open=shadow.max_open,
+            max_bytes=shadow.max_bytes,
+            timeout_s=shadow.timeout_s,
+            limits=_limits_of_copies(limits_of(config), shadow),
+        )
+        for name, model in config.models.items()
+        if (shadow := model.shadow) is not None and shadow.fraction
+    }
+
+
+def _limits_of_copies(limits: Limits, shadow: ShadowConfig) -> Limits:
+    """Nothing is tried twice; all whole answers that may be under way at once fit into half of the memory."""
+    answer_bytes = shadow.max_bytes // (2 * shadow.max_open)
+    return replace(limits, max_attempts=1, max_answer_bytes=min(limits.max_answer_bytes, answer_bytes))
 
 
 def budget_of(config: Config) -> Budget:

@@ -50,7 +50,7 @@ MOVES: Final[Mapping[Verb, Mapping[Phase, Phase]]] = {
     Verb.STEP: {Phase.CANARY: Phase.CANARY},
     Verb.WEIGHT: {phase: phase for phase in UNDER_WAY},
     Verb.PAUSE: {Phase.CANARY: Phase.PAUSED},
-    Verb.RESUME: {Phase.PAUSED: Phase.CANARY, Phase.INCONCLUSIVE: Phase.CANARY},
+    Verb.RESUME: dict.fromkeys(UNDER_WAY, Phase.CANARY),
     Verb.GIVE_UP: {Phase.CANARY: Phase.INCONCLUSIVE},
     Verb.PROMOTE: dict.fromkeys(UNDER_WAY, Phase.PROMOTED),
     Verb.ROLL_BACK: dict.fromkeys((*UNDER_WAY, Phase.PROMOTED), Phase.ROLLED_BACK),
@@ -197,6 +197,8 @@ def _stop(release: Release, command: Command, ground: Ground) -> Release:  # noq
 
 
 def _resume(release: Release, command: Command, ground: Ground) -> Release:
+    if release.phase is Phase.CANARY and not release.manual:
+        raise Refused("it is not paused, and nobody has set its share by hand: it goes on already")
     step = release.step
     if step is None:
         # From a share that a person has set it goes on at the step that it has reached.

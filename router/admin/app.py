@@ -26,6 +26,8 @@ from router.admin.configuration import ConfigApi
 from router.admin.explain import explained
 from router.admin.limits import LimitBoard, LimitsView
 from router.admin.page import Page
+from router.admin.releases import ReleaseApi
+from router.admin.shadows import shadows_view
 from router.admin.views import (
     KvReports,
     ModelsView,
@@ -43,10 +45,12 @@ from router.api.openai import RequestRules
 from router.config.model import AdminConfig
 from router.config.reload import Reloader
 from router.control.keys import ANONYMOUS, Caller, KeyRing
+from router.control.releases.office import Office
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.observe.exposition import CONTENT_TYPE, render
 from router.observe.metrics import RouterMetrics
+from router.observe.shadow import Tallies
 
 log = logging.getLogger("turnout.admin")
 
@@ -80,6 +84,8 @@ class Sources:
     limits: Callable[[], LimitBoard | None] = lambda: None
     keys: KeyRing | None = None
     reloader: Reloader | None = None
+    shadows: Callable[[], Tallies] = dict
+    releases: Office | None = None
 
 
 class AdminApi:
@@ -93,6 +99,7 @@ class AdminApi:
         self._workers = sources.workers
         self._kv_events = sources.kv_events
         self._limits = sources.limits
+        self._shadows = sources.shadows
         self._keys = sources.keys or KeyRing((), time.time)
         self._process = _process_collectors()
         self._began = time.monotonic()
@@ -135,6 +142,11 @@ class AdminApi:
         """`LimitsView`."""
         await self._refresh()
         return json_answer(await self._limits_view())
+
+    async def shadows(self, _request: Request) -> Response:
+        """`ShadowsView`."""
+        await self._refresh()
+        return json_answer(shadows_view(self._shadows()))
 
     async def _limits_view(self) -> LimitsView:
         board = self._limits()
@@ -197,12 +209,15 @@ def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
         Route("/api/models", api.models),
         Route("/api/replicas", api.replicas),
         Route("/api/limits", api.limits),
+        Route("/api/shadow", api.shadows),
         Route("/api/explain", api.explain, methods=["POST"]),
         *([] if sources.reloader is None else ConfigApi(sources.reloader).routes()),
         # An id may hold slashes.
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
         Route("/api/replicas/{replica:path}/undrain", api.undrain, methods=["POST"]),
     ]
+    if sources.releases is not None:
+        routes += ReleaseApi(sources.releases).routes
     app = Starlette(
         routes=routes,
         middleware=[Middleware(AdminAccess, token=config.token)],

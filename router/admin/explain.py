@@ -21,10 +21,12 @@ async def explained(
 ) -> DecisionView:
     """What would become of the inference request in `body` now; its endpoint is told by its subject.
 
+    No header but the content type is known, so no header rule of a split applies.
+
     Raises what serving it would raise, but for limits: what those would say is told.
     """
     request = _read(fleet, body, rules)
-    route = fleet.route_for(request.model, caller.models)
+    route, _ = fleet.assign(request, _HEADERS, caller)
     view = decision(route, request, route.pool.facts(request))
     return view if gate is None else replace(view, limits=await gate.look(caller, request, route))
 

@@ -4,12 +4,13 @@ Units are in the names; null is unknown, which is never 0. `turnout status` deco
 Fields may be added; none changes its meaning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Protocol
 
 import msgspec
 
+from policies.release.split import WHOLE
 from router.admin.limits import LimitsView
 from router.config.history import ConfigState
 from router.fleet.detection import Seen
@@ -96,7 +97,7 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a model. `names` are the public names that lead to it; `replicas` are ids.
 
     `queued` requests wait in the router, because all of its replicas are saturated. `saturation` is that of
-    the freest one; null without any that is up.
+    the freest one; null without any that is up. `percent` is its share of what asks for the plain name.
     """
 
     version: str
@@ -106,14 +107,16 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     queued: int = 0
     saturation: float | None = 0.0
+    percent: float | None = None
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
-    """One model. `stable` is the version that its plain name means."""
+    """One model. `stable` is the version that its plain name means; `release` is where its release stands."""
 
     model: str
     stable: str | None
     versions: list[VersionView]
+    release: str = "idle"
 
 
 class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,19 +181,27 @@ def model_views(fleet: Fleet) -> list[ModelView]:
     for name, route in fleet.routes.items():
         versions.setdefault(route.model, {}).setdefault(route.version, route.pool)
         names.setdefault((route.model, route.version), []).append(name)
-    return [
-        ModelView(
-            model=model,
-            stable=fleet.routes[model].version if model in fleet.routes else None,
-            versions=[
-                _version_view(version, names[model, version], pool) for version, pool in by_version.items()
-            ],
-        )
-        for model, by_version in versions.items()
-    ]
+    return [_model_view(fleet, model, names, by_version) for model, by_version in versions.items()]
 
 
-def _version_view(version: str, names: list[str], pool: Pool) -> VersionView:
+def _model_view(
+    fleet: Fleet, model: str, names: Mapping[tuple[str, str], list[str]], pools: Mapping[str, Pool]
+) -> ModelView:
+    traffic = fleet.traffic.get(model)
+    weights = None if traffic is None else traffic.weights
+    return ModelView(
+        model=model,
+        stable=fleet.routes[model].version if model in fleet.routes else None,
+        versions=[
+            _version_view(version, names[model, version], pool, weights) for version, pool in pools.items()
+        ],
+        release="idle" if traffic is None else traffic.release.phase.value,
+    )
+
+
+def _version_view(
+    version: str, names: list[str], pool: Pool, weights: Mapping[str, int] | None
+) -> VersionView:
     return VersionView(
         version=version,
         names=names,
@@ -199,6 +210,7 @@ def _version_view(version: str, names: list[str], pool: Pool) -> VersionView:
         in_flight=sum(replica.own_in_flight for replica in pool.replicas),
         queued=pool.queued,
         saturation=_finite(pool.saturation),
+        percent=None if weights is None else 100 * weights.get(version, 0) / WHOLE,
     )
 
 

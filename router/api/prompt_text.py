@@ -59,6 +59,25 @@ def text_of(request: InferenceRequest) -> str | list[int] | None:
         return None
 
 
+def beginning_of(request: InferenceRequest) -> str | None:
+    """What all turns of a conversation begin with: all to the end of the first user's turn.
+
+    Where a prompt has no turns, the whole of it; None where it cannot be read.
+    """
+    raw = request.members.get("messages") or request.members.get("input")
+    try:
+        if raw is None or bytes(memoryview(raw)[:1]) != b"[":
+            text = text_of(request)
+            return text if isinstance(text, str) or text is None else str(text)
+        turns = _MESSAGES.decode(raw)
+        system = request.members.get("system") or request.members.get("instructions")
+    except msgspec.MsgspecError:
+        return None
+    first = next((at for at, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    before = "" if system is None else bytes(system).decode("utf-8", "replace")
+    return before + "".join(map(message_text, turns[: first + 1]))
+
+
 def _chat(members: Members) -> str:
     return _tools(members) + "".join(map(message_text, _MESSAGES.decode(members["messages"])))
 

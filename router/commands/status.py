@@ -142,7 +142,7 @@ def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:
         table.add_column(name, justify="right")
     for version in model.versions:
         own = [each for each in replicas if (each.model, each.version) == (model.model, version.version)]
-        title = _version(version, stable=version.version == model.stable)
+        title = _version(version, model)
         for i, replica in enumerate(own):
             events = [_kv_events(replica.kv_events)] if heard else []
             table.add_row(title if i == 0 else "", *_cells(replica), *events)
@@ -152,11 +152,13 @@ def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:
     return table
 
 
-def _version(version: VersionView, *, stable: bool) -> Text:
-    """Its name, and how many wait in the router for it."""
-    name = f"{version.version} (stable)" if stable else version.version
+def _version(version: VersionView, model: ModelView) -> Text:
+    """Its name, its share where traffic is divided, and how many wait in the router for it."""
+    name = f"{version.version} (stable)" if version.version == model.stable else version.version
+    divided = any(one.percent not in (None, 0.0, 100.0) for one in model.versions)
+    share = Text(f" {version.percent:g} %" if divided and version.percent is not None else "", style="cyan")
     queued = Text(f" {version.queued} queued", style="yellow") if version.queued else Text()
-    return Text.assemble(name, queued)
+    return Text.assemble(name, share, queued)
 
 
 def _cells(replica: ReplicaView) -> list[RenderableType]:

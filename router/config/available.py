@@ -31,15 +31,6 @@ def _continue_streams(config: Config) -> Iterable[KeyPath]:
     return [path] if config.retries.continue_streams and config.source.wrote(path) else []
 
 
-def _of_models(section: str) -> Callable[[Config], Iterable[KeyPath]]:
-    def find(config: Config) -> Iterable[KeyPath]:
-        for name, model in config.models.items():
-            if getattr(model, section) is not None:
-                yield ("models", name, section)
-
-    return find
-
-
 def _of_versions(option: str) -> Callable[[Config], Iterable[KeyPath]]:
     def find(config: Config) -> Iterable[KeyPath]:
         for name, model in config.models.items():
@@ -66,9 +57,6 @@ def _tokenizers(config: Config) -> Iterable[KeyPath]:
 
 _FEATURES = (
     Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
-    Feature(_of_models("split"), "splitting traffic is not available yet; without it stable gets everything"),
-    Feature(_of_models("shadow"), "shadow traffic is not available yet; remove the table"),
-    Feature(_of_models("canary"), "releases are not available yet; remove the table"),
     Feature(_of_versions("discover"), "discovery is not available yet; list the replicas"),
     Feature(_of_versions("expect"), "checking what a replica serves is not available yet; remove it"),
     Feature(_kv_events_over_zmq, "needs pyzmq, which is not installed: pip install 'turnout[kv-events]'"),

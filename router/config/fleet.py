@@ -9,6 +9,7 @@ from router.config.kv_events import KvEventsConfig
 from router.config.option import option, section
 from router.config.places import origin, template_text, tokenizer_directory
 from router.config.secret import Secret
+from router.config.shadow import ShadowConfig
 
 EngineName = Literal["vllm", "tgi", "trtllm", "triton"]
 SplitBy = Literal["session", "user", "api_key", "request"]
@@ -215,18 +216,6 @@ class SplitConfig:
     )
     rules: tuple[SplitRule, ...] = option(
         "Looked at before the weights; the first that matches wins.", default=()
-    )
-
-
-@section
-class ShadowConfig:
-    """`[models.M.shadow]`: copies of requests, whose answers are compared and thrown away."""
-
-    version: str = option("The version that gets the copies.", example="v2")
-    fraction: float = option(
-        "Share of the requests that is copied, 0 to 1; a copy costs as much as the request.",
-        checks.between(0, 1),
-        default=0.05,
     )
 
 

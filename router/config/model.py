@@ -15,7 +15,6 @@ from router.config.fleet import (
     MarginsConfig,
     ModelConfig,
     ReplicaConfig,
-    ShadowConfig,
     SplitConfig,
     SplitRule,
     VersionConfig,
@@ -27,6 +26,7 @@ from router.config.process import (
     HealthConfig,
     QueueConfig,
     RedisConfig,
+    ReleasesConfig,
     RetriesConfig,
     ScrapeConfig,
     ServerConfig,
@@ -34,6 +34,7 @@ from router.config.process import (
     UpstreamConfig,
 )
 from router.config.secret import Secret
+from router.config.shadow import ShadowConfig
 from router.config.source import NOWHERE, Source
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "PolicyConfig",
     "QueueConfig",
     "RedisConfig",
+    "ReleasesConfig",
     "ReplicaConfig",
     "RetriesConfig",
     "ScrapeConfig",
@@ -82,6 +84,7 @@ class Config:
     server: ServerConfig = option("Where clients connect.", default_factory=ServerConfig)
     admin: AdminConfig = option("Metrics, dashboard and releases.", default_factory=AdminConfig)
     redis: RedisConfig | None = option("What several routers share.", default=None)
+    releases: ReleasesConfig = option("Where releases are kept.", default_factory=ReleasesConfig)
     timeouts: TimeoutsConfig = option("What a request may wait for.", default_factory=TimeoutsConfig)
     retries: RetriesConfig = option("What happens when a replica fails.", default_factory=RetriesConfig)
     queue: QueueConfig = option("Who waits while the fleet is full.", default_factory=QueueConfig)

@@ -123,6 +123,24 @@ class RedisConfig:
 
 
 @section
+class ReleasesConfig:
+    """`[releases]`: where the state of releases is kept, and who is told of it."""
+
+    file: str | None = option(
+        "Where it is kept without [redis]; absent: beside the configuration, as NAME.releases.json.",
+        checks.not_empty,
+        default=None,
+        example="/var/lib/turnout/releases.json",
+    )
+    webhook: SecretUrl | None = option(
+        "Gets a POST with the move and its evidence for every move of a release.",
+        checks.http_url,
+        default=None,
+        example="http://127.0.0.1:9000/releases",
+    )
+
+
+@section
 class TimeoutsConfig:
     """`[timeouts]`: what one request may wait for at a replica."""
 

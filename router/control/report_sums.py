@@ -1,4 +1,4 @@
-"""Reports of several workers added up, for those who see them as one router."""
+"""What several workers report, as if one did."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,6 +9,7 @@ from router.control.kv_sums import heard_in
 from router.control.reports import WorkerReport, places
 from router.fleet.own_measurements import total
 from router.observe.series import Series
+from router.observe.shadow import summed
 
 
 def both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
@@ -27,6 +28,7 @@ def both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
         series=list(sum_of([one, other]).items()),
         replicas=measured,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
+        shadows=list(summed([one.shadows, other.shadows]).items()),
     )
 
 

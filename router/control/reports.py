@@ -13,6 +13,7 @@ from router.engines.engine import ReplicaLoad
 from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
+from router.observe.shadow import ShadowKey, ShadowTally
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -63,6 +64,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     limits: LimitReport | None = None
     generation: int = 1
     """Of the configuration that it serves by."""
+    shadows: list[tuple[ShadowKey, ShadowTally]] = []
+    """What came of copies for shadow versions."""
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -1,7 +1,7 @@
 """A fleet from a configuration: replicas, pools, and every name that leads to one."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -17,10 +17,11 @@ from router.fleet.identity import Identity
 from router.fleet.pools import Pool
 from router.fleet.prompts import PromptHasher
 from router.fleet.replicas import Replica
-from router.fleet.routes import Fleet, Route
+from router.fleet.routes import Fleet
 from router.fleet.token_blocks import TokenBlocks
 from router.fleet.token_prompts import TokenPrompts
 from router.fleet.tokenizing import Tokenizer
+from router.fleet.traffic import with_traffic
 
 log = logging.getLogger("turnout.fleet")
 
@@ -46,21 +47,20 @@ def build_fleet(
 
     `tokenizers` are those that are loaded already; `keep` may put a pool that serves in place of a new one.
     """
-    routes: dict[str, Route] = {}
     names: dict[str, str] = {}
+    pools: dict[tuple[str, str], Pool] = {}
     replicas: list[Replica] = []
     make = _Pools(config, random, prefix_key, tokenizers or Tokenizers())
     for name, model in config.models.items():
-        pools = {}
         for version, settings in model.versions.items():
             pool = make.pool(name, model, version, settings)
-            pools[version], serving = (pool, pool.replicas) if keep is None else keep(name, version, pool)
-            replicas += serving
-        routes |= _routes(name, model, pools)
+            home = (pool, pool.replicas) if keep is None else keep(name, version, pool)
+            pools[name, version] = home[0]
+            replicas += home[1]
         names[name] = name
         names |= dict.fromkeys(model.aliases, name)
         names |= {f"{name}@{version}": name for version in model.versions}
-    return Fleet(routes, names, replicas)
+    return with_traffic(Fleet({}, names, pools, replicas), config.models)
 
 
 class Tokenizers:
@@ -118,14 +118,6 @@ def _tokenizer(path: str) -> Tokenizer | None:
     except (ExtraMissing, OSError, ValueError) as error:
         log.warning("prompts are compared as texts, for want of a tokenizer: %s", error)
         return None
-
-
-def _routes(name: str, model: ModelConfig, pools: Mapping[str, Pool]) -> dict[str, Route]:
-    stable = Route(name, model.stable, pools[model.stable])
-    routes = {name: stable, f"{name}:stable": stable} | dict.fromkeys(model.aliases, stable)
-    for version, pool in pools.items():
-        routes[f"{name}@{version}"] = Route(name, version, pool)
-    return routes
 
 
 def room_options(config: Config) -> SaturationOptions | None:

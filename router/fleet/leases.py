@@ -51,6 +51,7 @@ class Lease:
         replica.in_flight -= 1
         replica.tokens -= self._tokens
         if outcome is not None:
+            replica.served += 1
             replica.meter.count(outcome)
         if replica.room_made is not None:
             replica.room_made()

@@ -39,6 +39,7 @@ class Replica:
         "offers",
         "room",
         "room_made",
+        "served",
         "token_limit",
         "tokens",
         "up",
@@ -65,6 +66,8 @@ class Replica:
         self.in_flight = 0
         self.elsewhere = 0
         self.waiting = 0
+        self.served = 0
+        """Requests that were sent there since this router knows it."""
         self.tokens = 0.0
         self.limit = float(self.max_in_flight)
         self.token_limit = inf

@@ -54,6 +54,8 @@ class AnswerRelay(Relay):
         call.finish_reason = answer.finish_reason
         call.begin(200, (JSON,), len(answer.body), now)
         call.exchange.write(answer.body)
+        if call.transcript is not None:
+            call.transcript.keep(answer.body)
         call.finish()
         self.settle()
 

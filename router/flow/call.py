@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Final, NamedTuple
 
 from policies.limits.priority import Priority, lowered
 from policies.outcome import Ending
@@ -13,9 +14,11 @@ from router.api.tgi import generate_error
 from router.control.keys import ANONYMOUS
 from router.fleet.facts import Facts
 from router.fleet.replicas import Replica
-from router.fleet.routes import Route
+from router.fleet.routes import Arm, Route
 from router.flow.exchange import Exchange, Header
 from router.flow.limited import Limited
+from router.flow.transcript import Transcript
+from router.flow.witness import Witness
 from router.observe.events import Attempt
 
 JSON = (b"content-type", b"application/json")
@@ -43,11 +46,26 @@ class Limits:
     max_answer_bytes: int = 64 * 1024 * 1024
 
 
+class Assigned(NamedTuple):
+    """How a request got its version: what a release makes of it, and the unit that was drawn, if any."""
+
+    arm: Arm | None
+    unit: str
+
+
+NOT_ASSIGNED: Final = Assigned(None, "")
+
+
 class Call:
-    """The state that all attempts of one request share. Times are monotonic seconds."""
+    """The state that all attempts of one request share. Times are monotonic seconds.
+
+    `limited` is what limits have said, where any apply. `transcript` keeps the answer, where it is to be
+    compared with another version's.
+    """
 
     __slots__ = (
         "answered",
+        "assigned",
         "attempts",
         "caller",
         "deadline",
@@ -55,7 +73,6 @@ class Call:
         "delivered",
         "error",
         "exchange",
-        "explains",
         "facts",
         "finish_reason",
         "first_token_at",
@@ -70,9 +87,11 @@ class Call:
         "request",
         "route",
         "status",
+        "transcript",
         "tries",
         "usage",
         "waited_s",
+        "witness",
     )
 
     def __init__(self, call_id: str, exchange: Exchange, limits: Limits) -> None:
@@ -83,10 +102,11 @@ class Call:
         self.priority: Priority = "normal"
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
+        self.assigned = NOT_ASSIGNED
+        self.witness: Witness | None = None
         self.facts: Facts | None = None
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
-        self.explains = exchange.headers.get("x-turnout-explain") == "1"
         self.decision: bytes | None = None
         """What the client is told of the last choice, if it asked."""
         self.attempts: list[Attempt] = []
@@ -103,7 +123,7 @@ class Call:
         """The client has been given everything it will get, to the last byte."""
         self.error: TurnoutError | None = None
         self.limited: Limited | None = None
-        """What limits have said, where any apply."""
+        self.transcript: Transcript | None = None
         self.delivered: tuple[Ending, int] = (Ending.FAILED, 0)
         """How the last attempt ended, and after how many frames with text."""
         self.usage: Usage | None = None
@@ -131,6 +151,18 @@ class Call:
             self.priority = lowered(self.caller.priority, wished)
         except ValueError:
             raise RequestError("x-turnout-priority must be high, normal or low") from None
+
+    @property
+    def explains(self) -> bool:
+        """The client wants to know why it got this replica."""
+        return self.exchange.headers.get("x-turnout-explain") == "1"
+
+    def assign(self, route: Route, unit: str) -> None:
+        self.route, self.assigned = route, Assigned(route.arm, unit)
+
+    def reassign(self, route: Route) -> None:
+        """Another version answers in place of the one that it was assigned to."""
+        self.route, self.facts = route, None
 
     def begin(self, status: int, headers: Sequence[Header], length: int | None, now: float) -> None:
         """Start the client's answer: `headers` and the router's own."""

@@ -10,7 +10,13 @@ from time import monotonic
 
 from policies.outcome import Ending
 from policies.routing.events import Prompt
-from router.api.errors import EndpointNotSupported, NoHealthyReplica, Overloaded, UpstreamError
+from router.api.errors import (
+    EndpointNotSupported,
+    NoHealthyReplica,
+    Overloaded,
+    QueueFull,
+    UpstreamError,
+)
 from router.api.request import InferenceRequest
 from router.api.tgi import GenerateReader
 from router.engines.engine import Failure, UpstreamRequest
@@ -26,6 +32,7 @@ from router.flow.relay import Relay
 from router.flow.stream_relay import StreamRelay
 from router.flow.upstream import READ_BYTES, Keeping, Upstream
 from router.flow.watch import Watch
+from router.flow.witness import Witness, WitnessedReader
 from router.observe.events import Attempt
 
 Answered = Callable[[Replica, InferenceRequest, Facts], None]
@@ -43,26 +50,48 @@ class Dispatcher:
         failed: Callable[[Replica], None],
         answered: Answered | None = None,
         queues: Queues | None = None,
+        make_room: Callable[[Pool], None] | None = None,
     ) -> None:
-        """Without `queues` a saturated replica is given more, up to its `max_in_flight`."""
+        """Without `queues` a saturated replica is given more, up to its `max_in_flight`.
+
+        `make_room` is called when somebody has to wait in them.
+        """
         self._limits = limits
         self._watch = watch
         self._upstreams = upstreams
         self._failed = failed
         self._answered = answered
         self._queues = queues
+        self._make_room = make_room
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
+        route = call.route
+        assert route is not None
+        if route.fallback is None:
+            failure = await self._rounds(call, self._limits.max_attempts)
+        else:
+            # One attempt: a bad version gets no more of its requests than are its share.
+            failure = await self._rounds(call, 1)
+            if failure is not None and failure.retry:
+                call.reassign(route.fallback)
+                failure = await self._rounds(call, call.tries + self._limits.max_attempts, failure)
+        if failure is not None:
+            raise failure.error
+
+    async def _rounds(self, call: Call, most_tries: int, last: Failure | None = None) -> Failure | None:
+        """Attempts in the pool of the call's route; None: the client has its answer, or has left.
+
+        `last` is why another pool did not answer.
+        """
         request, route = call.request, call.route
         assert request is not None
         assert route is not None
         pool = route.pool
-        retries = pool.retries
-        retries.earn()
+        if self._limits.max_attempts > 1:
+            pool.retries.earn()
         tried: list[Replica] = []
         call.facts = call.facts or pool.facts(request)
-        last: Failure | None = None
         waits = self._queues is not None
         while not call.exchange.disconnected:
             try:
@@ -70,22 +99,21 @@ class Dispatcher:
                 lease = None if waits and pool.queued and not tried else self._choose(call, tried)
                 if lease is None:
                     lease = await self._wait(call, pool)
-            except NoHealthyReplica:
-                if last is not None:
-                    raise last.error from None
-                raise
+            except (NoHealthyReplica, EndpointNotSupported, Overloaded, QueueFull) as error:
+                return last if tried and last is not None else Failure(error, retry=True)
             if lease is None:
-                return
+                return None
             call.replica = lease.replica
             tried.append(lease.replica)
             failure = await self._attempt(call, lease, last)
             if failure is None or call.error is not None:
-                return
+                return None
             last = failure
-            if not failure.retry or call.tries >= self._limits.max_attempts:
-                raise failure.error
-            if call.tries and not retries.spend(monotonic()):
-                raise failure.error
+            if not failure.retry or call.tries >= most_tries:
+                return failure
+            if call.tries and not pool.retries.spend(monotonic()):
+                return failure
+        return None
 
     def _choose(self, call: Call, tried: Sequence[Replica]) -> Lease | None:
         """Choose and lease, in one step. None: it is the first attempt, and it has to wait for room."""
@@ -104,6 +132,8 @@ class Dispatcher:
     async def _wait(self, call: Call, pool: Pool) -> Lease | None:
         """Wait in line for a lease; None: the client has left."""
         assert self._queues is not None
+        if self._make_room is not None:
+            self._make_room(pool)
         return await self._queues.enter(pool, call, lambda: self._choose(call, ()))
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
@@ -134,6 +164,8 @@ class Dispatcher:
         assert call.request is not None
         call.route.pool.sizes.learn(outcome, call.request.n)
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
+        if call.witness is not None and relay.whole is not None:
+            call.witness.keep(relay.whole)
         call.delivered = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
@@ -143,6 +175,7 @@ class Dispatcher:
             self._answered(lease.replica, call.request, call.facts)
 
     def _relay(self, call: Call, lease: Lease, request: InferenceRequest, *, streams: bool) -> Relay:
+        witness = call.witness = None if call.assigned.arm is None else Witness(stream=request.stream)
         if not streams:
             return AnswerRelay(call, lease, self._limits, self._watch, request)
         reader = lease.replica.engine.open_stream(request)
@@ -151,6 +184,8 @@ class Dispatcher:
         original = call.request
         if original is not None and original is not request:
             reader = GenerateReader(original, reader)
+        if witness is not None:
+            reader = WitnessedReader(reader, witness)
         return StreamRelay(call, lease, self._limits, self._watch, reader)
 
     async def _send(self, relay: Relay, request: UpstreamRequest, *, fresh: bool = False) -> None:

@@ -17,8 +17,8 @@ from router.control.keys import ANONYMOUS, Caller, KeyRing
 from router.fleet.routes import Fleet
 from router.flow.admission import Gate
 from router.flow.call import Call, Limits
-from router.flow.dispatch import Dispatcher
 from router.flow.exchange import Exchange
+from router.flow.shadow import Dispatches
 from router.observe.events import Finished, Observer
 
 log = logging.getLogger("turnout.flow")
@@ -45,7 +45,7 @@ class Inference:
     def __init__(
         self,
         fleet: Callable[[], Fleet],
-        dispatcher: Dispatcher,
+        dispatcher: Dispatches,
         limits: Limits,
         rules: RequestRules,
         observer: Observer,
@@ -118,7 +118,7 @@ class Inference:
         else:
             request = read_request(endpoint, call.id, exchange.headers, exchange.body, self._rules)
         call.request = request
-        call.route = fleet.route_for(request.model, call.caller.models)
+        call.assign(*fleet.assign(request, exchange.headers, call.caller))
 
     def _refuse(self, call: Call, error: TurnoutError) -> None:
         call.error = error
@@ -162,6 +162,10 @@ class Inference:
             reserved_tokens=None if limited is None else limited.reserved_tokens,
             charged_tokens=None if limited is None else limited.charged_tokens,
             prompt=call.facts.prompt if self._hashes_all and call.facts is not None else None,
+            arm=call.assigned.arm,
+            unit=call.assigned.unit,
+            ordinal=0 if replica is None else max(0, replica.served - 1),
+            signs=frozenset() if call.witness is None else call.witness.signs(),
         )
 
 

@@ -34,12 +34,14 @@ class StreamRelay(Relay):
         "_overrun",
         "_overrun_at",
         "_reader",
+        "_transcript",
     )
 
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch, reader: StreamReader) -> None:
         super().__init__(call, lease, limits, watch)
         self._reader = reader
         self._exchange = call.exchange
+        self._transcript = call.transcript
         self._between_tokens_s = limits.between_tokens_s
         self._latest = call.deadline
         self._delivered = False
@@ -143,6 +145,8 @@ class StreamRelay(Relay):
         silent_from = now + self._between_tokens_s
         self.deadline = min(self._latest, silent_from)
         self._exchange.write(frames)
+        if self._transcript is not None:
+            self._transcript.keep(frames)
         if self._reader.pieces >= self._overrun_at:
             self._extend()
         return True

@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from policies.release.observation import Bad
+from policies.release.pairs import Pair
 from policies.routing.events import Prompt
 from router.api.request import Usage
+from router.fleet.routes import Arm
 
 GAP_BOUNDS_S = (
     0.001,
@@ -84,6 +87,32 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What limits count: reserved before, charged after; None where no limit counts tokens."""
     prompt: Prompt | None = None
     """Its hashed blocks, where they are to be recorded."""
+    arm: Arm | None = None
+    """What a release made of it; `version` is who answered, which may be stable in the canary's place."""
+    unit: str = ""
+    """What it was assigned to a version by."""
+    ordinal: int = 0
+    """Requests that its replica had served before."""
+    signs: frozenset[Bad] = frozenset()
+    """What is wrong with an answer that looks like one; looked for where a release compares."""
 
 
 Observer = Callable[[Finished], None]
+
+
+class Copied(msgspec.Struct, frozen=True, gc=False):
+    """What became of a copy of a request, once for `sent` and once for its end.
+
+    `against` is the version that served the client, `version` the one that gets copies. `result` is
+    `skipped` (the client got no answer to compare with), `dropped_saturated`, `dropped_unavailable` (no
+    replica could take it), `dropped_budget`, or `sent`; and of what was sent `stopped` (a client needed its
+    room, or the router ended), `failed`, or `compared`. `code` says why, if it failed or was unavailable.
+    """
+
+    model: str
+    against: str
+    version: str
+    result: str
+    code: str = ""
+    pair: Pair | None = None
+    """Both answers, if they were compared."""

@@ -61,6 +61,7 @@ class Deputy:
             resident_bytes=_resident_bytes(),
             limits=None if router.limits is None else router.limits.report(),
             generation=router.metrics.config.generation,
+            shadows=list(router.shadow_counts.tallies.items()),
         )
 
     def _replica(self, place: Place, replica: Replica) -> ReplicaReport:

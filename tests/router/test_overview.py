@@ -13,6 +13,7 @@ from router.control.reports import ReplicaReport, WorkerReport
 from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
+from router.observe.shadow import ShadowKey, ShadowTally
 from router.overview import MAX_GONE, Overview
 from tests.router.control.test_desk import report
 from tests.support.loops import run_strictly
@@ -32,8 +33,12 @@ def worker(number: int, *, up: bool = True, in_flight: int = 1, requests: int = 
     warnings = () if up else ("not heard",)
     given = {"completed": requests}
     seen = ReplicaReport(A, up, False, in_flight, in_flight, measured, kv, warnings, given, 100.0)
+    shadow = ShadowTally()
+    for _ in range(requests):
+        shadow.results.count("sent")
     return structs.replace(
         report(number),
+        shadows=[(ShadowKey("m", "v1", "v2"), shadow)],
         series=[(("m", "v1", "vllm"), series)],
         replicas=[seen],
         queued=[("m", "v1", requests)],
@@ -68,6 +73,10 @@ def answered(made: Overview) -> int:
     return sum(series.outcomes.counts["ok"] for series in made.metrics.series.values())
 
 
+def copied(made: Overview) -> int:
+    return sum(tally.results.counts["sent"] for tally in made._shadows().values())
+
+
 def test_workers_add_up(tmp_path: Path) -> None:
     """Counts, requests in flight and measurements; up is what is up for all."""
 
@@ -79,7 +88,7 @@ def test_workers_add_up(tmp_path: Path) -> None:
         assert replica.meter.read(0, 0).completion_tokens == 70
         assert replica.tokens == 200
         assert replica.warm_joins == {"completed": 7}
-        assert answered(made) == 7
+        assert (answered(made), copied(made)) == (7, 7)
         there[1] = worker(2, up=False)
         made._show()
         assert replica.up is False
@@ -106,7 +115,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         for number in range(10, 10 + 3 * MAX_GONE):
             made._keep(worker(number))
         made._show()
-        assert answered(made) == 6 + 3 * MAX_GONE
+        assert answered(made) == copied(made) == 6 + 3 * MAX_GONE
         assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
         assert replica.warm_joins == {"completed": 6 + 3 * MAX_GONE}
         heard = made._kv_sums.figures(replica)

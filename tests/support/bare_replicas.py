@@ -70,8 +70,11 @@ def fleet(*replicas: Replica) -> Fleet:
     for each in replicas:
         by_version.setdefault((each.identity.model, each.identity.version), []).append(each)
     routes: dict[str, Route] = {}
-    for (model, version), members in by_version.items():
-        route = Route(model, version, Pool(members, First(), RetryBudget(0.1, 3), HASHER))
+    pools = {
+        name: Pool(members, First(), RetryBudget(0.1, 3), HASHER) for name, members in by_version.items()
+    }
+    for (model, version), pool in pools.items():
+        route = Route(model, version, pool)
         routes.setdefault(model, route)
         routes[f"{model}@{version}"] = route
-    return Fleet(routes, {name: route.model for name, route in routes.items()}, replicas)
+    return Fleet(routes, {name: route.model for name, route in routes.items()}, pools, replicas)

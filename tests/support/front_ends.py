@@ -162,6 +162,14 @@ async def stage(kind: Kind, directory: Path) -> AsyncIterator[Stage]:
         yield made[0]
 
 
+@contextlib.asynccontextmanager
+async def fronted(kind: Kind, config: str, directory: Path) -> AsyncIterator[Stage]:
+    """A front end with a configuration of the test's own, and no engines but its own."""
+    made = Stage(kind, [], Peer(0))
+    async with _SERVING[kind](made, config, directory):
+        yield made
+
+
 def _config(engines: list[RunningEngine], peer: Peer) -> str:
     pair = config_text(*map(replica_entry, engines[:2]), server=QUICK, more=LIMITS)
     solo = _MODEL.format(name="solo", replica=replica_entry(engines[2]))

@@ -56,7 +56,10 @@ def test_what_is_not_in_the_table_is_refused(phase: Phase, verb: Verb) -> None:
     command = Command(
         verb=verb, at=9.0, version=version, share=None if verb is Verb.START else 50, force=True
     )
-    if phase in MOVES[verb]:
+    if (phase, verb) == (Phase.CANARY, Verb.RESUME):
+        with pytest.raises(Refused, match="it goes on already"):
+            moved(release, command, GROUND)
+    elif phase in MOVES[verb]:
         result = moved(release, command, GROUND)
         assert result.phase is MOVES[verb][phase]
         assert result.generation == release.generation + 1
@@ -138,4 +141,4 @@ def test_invariants_hold_over_random_lives(seed: int) -> None:
         assert (after.ramp is None) != after.under_way
         assert after.step is None or after.share >= STEPS[after.step] * 100
         release, made = after, made + 1
-    assert made > 300
+    assert made > 100

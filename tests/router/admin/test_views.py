@@ -169,6 +169,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "in_flight": 1,
                 "queued": 3,
                 "saturation": 0.25,
+                "percent": None,
             },
             {
                 "version": "v2",
@@ -178,8 +179,10 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "in_flight": 0,
                 "queued": 0,
                 "saturation": None,
+                "percent": None,
             },
         ],
+        "release": "idle",
     }
 
 

@@ -13,18 +13,6 @@ CASES = {
         "[retries]\ncontinue_streams = true" + MODEL,
         "2: retries.continue_streams: going on with a broken stream is not available yet; write false",
     ),
-    "split": (
-        MODEL + "[models.m.split]\nweights = { v1 = 1 }",
-        "7: models.m.split: splitting traffic is not available yet; without it stable gets everything",
-    ),
-    "shadow": (
-        MODEL + '[models.m.shadow]\nversion = "v1"',
-        "7: models.m.shadow: shadow traffic is not available yet; remove the table",
-    ),
-    "canary": (
-        MODEL + "[models.m.canary]",
-        "7: models.m.canary: releases are not available yet; remove the table",
-    ),
     "discover": (
         MODEL + MORE + 'discover = { kind = "dns", host = "h", port = 1, engine = "tgi" }',
         "9: models.m.versions.v2.discover: discovery is not available yet; list the replicas",
@@ -46,7 +34,7 @@ def test_a_feature_that_is_not_there(text: str, expected: str) -> None:
 def test_what_is_there_is_not_refused() -> None:
     """Defaults, several workers, Redis, and everything a policy in the table can do, pass."""
     text = '[server]\nworkers = 2\n[redis]\nurl = "redis://h"\n[retries]\ncontinue_streams = false\n'
-    text += '[policies.p]\nkind = "power_of_two"' + MODEL
+    text += '[policies.p]\nkind = "power_of_two"' + MODEL + '[models.m.shadow]\nversion = "v1"'
     assert unavailable(decode(text, environ={})) == ()
 
 
@@ -54,7 +42,8 @@ def test_the_order_of_the_file() -> None:
     """Several refusals come as their lines do."""
     text = (
         MODEL
-        + "[models.m.canary]\n[retries]\ncontinue_streams = true\n"
-        + '[models.m.shadow]\nversion = "v1"\nfraction = 0.1'
+        + MORE
+        + "discover = { kind = 'dns', engine = 'vllm', port = 1, host = 'h' }\n"
+        + "[retries]\ncontinue_streams = true\n"
     )
-    assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [7, 9, 10]
+    assert [mistake.line for mistake in unavailable(decode(text, environ={}))] == [9, 11]

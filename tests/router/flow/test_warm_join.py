@@ -41,7 +41,7 @@ class Scene:
         for each in (self.one, self.other):
             each.offers = frozenset({"completions", "chat"})
         pool = Pool([self.one, self.other], First(), RetryBudget(0.1, 1), HASHER)
-        fleet = Fleet({"m": Route("m", "v1", pool)}, {}, [self.one, self.other])
+        fleet = Fleet({"m": Route("m", "v1", pool)}, {}, {("m", "v1"): pool}, [self.one, self.other])
         self.asked: list[tuple[str, InferenceRequest]] = []
         self.draining = False
         self.ending = Ending.COMPLETED

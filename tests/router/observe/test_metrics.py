@@ -28,7 +28,7 @@ HISTOGRAMS = {
 
 def fleet(*names: tuple[str, str]) -> Fleet:
     routes = {f"{m}@{v}": Route(m, v, Pool((), First(), RetryBudget(0.1, 3), HASHER)) for m, v in names}
-    return Fleet(routes, {}, ())
+    return Fleet(routes, {}, {}, ())
 
 
 def router_metrics(*names: tuple[str, str]) -> RouterMetrics:

@@ -73,7 +73,7 @@ def test_models(pages: Pages) -> None:
         assert pages.client.get(f"/v1/models/{model['id']}").json() == model
         assert (model["object"], model["owned_by"]) == ("model", "turnout")
         assert isinstance(model["created"], int)
-    pages.fleet = Fleet({}, {}, [])
+    pages.fleet = Fleet({}, {}, {}, [])
     assert pages.client.get("/v1/models").json()["data"] == []
 
 
@@ -94,7 +94,7 @@ def test_a_model_that_does_not_exist(pages: Pages, name: str) -> None:
 def test_info(pages: Pages) -> None:
     """TGI's page, for the clients that look at it first."""
     assert pages.client.get("/info").json()["model_id"] == "m"
-    pages.fleet = Fleet({}, {}, [])
+    pages.fleet = Fleet({}, {}, {}, [])
     assert pages.client.get("/info").status_code == 404
 
 
