@@ -24,6 +24,7 @@ from router.control.membership import Seat, join, prefix_key
 from router.control.messages import Place
 from router.control.releases.releases import Releases
 from router.fleet.build import Tokenizers, build_fleet
+from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
 from router.fleet.prober import HealthChange, Prober
 from router.fleet.rebuild import rebuild
@@ -32,7 +33,7 @@ from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
 from router.fleet.stations import watched_in
 from router.fleet.traffic import with_traffic
-from router.flow.dispatch import Upstreams
+from router.flow.upstreams import Upstreams
 from router.flow.watch import Watch
 from router.observe.events import Finished
 from router.observe.evidence import observation_of
@@ -51,6 +52,8 @@ from router.serving.front import FrontEnd
 from router.settings import access_log_of, budget_of, keeping_of, load_fresh_s_of, queues_of, warm_prompts_of
 
 _HOUSEKEEPING_S = 1.0
+_FIRST_ANSWERS_S = 1.0
+"""So long a start, or a change, waits for replicas to say who they are; slower ones join later."""
 
 
 class Router:
@@ -85,6 +88,7 @@ class Router:
         self.watch = Watch()
         self.upstreams = Upstreams(keeping_of(config))
         self.scraper = Scraper(config.scrape, noticed=self.look_again, restarted=self._forget)
+        self.verifier = Verifier(config.health, changed=self._verdict_changed)
         self.prober = Prober(
             config.health, changed=self._health_changed, load_fresh_s=load_fresh_s_of(config)
         )
@@ -100,10 +104,9 @@ class Router:
         self.rules = RequestRules(max_depth=config.server.max_json_depth)
         self.keys = KeyRing(config.keys, time)
         self.inference = inference_of(self)
-        budget = budget_of(config)
-        self.front_end = FrontEnd(self.inference, budget)
+        self.front_end = FrontEnd(self.inference, budget_of(config))
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self.keys)
-        self.asgi_inference = InferenceApp(self.inference, budget)
+        self.asgi_inference = InferenceApp(self.inference, budget_of(config))
         self.public_app = public_app(pages, self.asgi_inference)
         self.admin_app = self._admin_app()
         self._tasks: list[asyncio.Task[None]] = []
@@ -156,6 +159,7 @@ class Router:
             await self.sharing.start()
         if self.limits is not None:
             await self.limits.store.start()
+        await self.verifier.first_round(_FIRST_ANSWERS_S)
         self._tasks = [asyncio.create_task(self._keep_house()), asyncio.create_task(self.reloader.run())]
 
     async def apply(self, config: Config) -> None:
@@ -167,6 +171,7 @@ class Router:
         await asyncio.to_thread(self._tokenizers.load, config)
         rebuilt = rebuild(self.fleet, self.config, config, self._prefix_key, self._tokenizers)
         self.limits = await board_for(config, self.seat, self.limits)
+        await self._meet(config, rebuilt.fleet)
         # From here on nothing waits and nothing fails.
         rebuilt.put_in_place()
         self.config = config
@@ -174,6 +179,15 @@ class Router:
         self.fleet = with_traffic(rebuilt.fleet, config.models, self.releases.in_force)
         self.releases.reconfigure(config)
         self._renew(rebuilt.anew)
+
+    async def _meet(self, config: Config, fleet: Fleet) -> None:
+        """Have replicas that are new say who they are before anybody is sent there."""
+        there = watched_in(self.config, self.fleet)
+        known = {each.replica for each in there}
+        new = [each for each in watched_in(config, fleet) if each.replica not in known]
+        if new:
+            self.verifier.follow([*there, *new])
+            await self.verifier.first_round(_FIRST_ANSWERS_S)
 
     def _renew(self, anew: tuple[Replica, ...]) -> None:
         """Everything that is made of the configuration, by the one in force."""
@@ -199,6 +213,7 @@ class Router:
     def _follow(self, anew: tuple[Replica, ...] = ()) -> None:
         """Probe, read and hear exactly the replicas of the fleet in force."""
         config, watched = self.config, watched_in(self.config, self.fleet)
+        self.verifier.follow(watched, config.health)
         self.prober.load_fresh_s = load_fresh_s_of(config)
         self.prober.follow(watched, config.health)
         if self.seat is None:
@@ -218,6 +233,7 @@ class Router:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.releases.close()
         await self.prober.close()
+        await self.verifier.close()
         await self.scraper.close()
         await self.kv_events.close()
         if self.warm_joins is not None:
@@ -263,6 +279,7 @@ class Router:
 
     def _forget(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self.verifier.doubt(replica)
         self.kv_events.hasten(replica)
         for pool in self.fleet.pools.values():
             pool.forget(replica, monotonic())
@@ -273,9 +290,20 @@ class Router:
         if self.warm_joins is not None:
             self.warm_joins.changed(change.replica, gone=change.gone)
         if change.up:
+            self.verifier.hasten(change.replica)
             self.scraper.hasten(change.replica)
             self.kv_events.hasten(change.replica)
+        elif change.gone:
+            self.verifier.doubt(change.replica, gone=True)
         change.replica.offer_room()
+
+    def _verdict_changed(self, replica: Replica) -> None:
+        gone = replica.verdict.state == "gone"
+        if gone:
+            self.prober.hasten(replica)
+        if self.warm_joins is not None and (gone or replica.up):
+            self.warm_joins.changed(replica, gone=gone)
+        replica.offer_room()
 
     def _dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines

@@ -32,6 +32,7 @@ from router.control.report_sums import added, both, sum_of
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
 from router.fleet.build import Tokenizers, build_fleet
+from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
 from router.fleet.rebuild import rebuild
@@ -77,6 +78,7 @@ class Overview:
         )
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
         self._scraper = Scraper(config.scrape, noticed=self._noticed, restarted=self._restarted)
+        self._verifier = Verifier(config.health)  # workers have their own: this one is for what is shown
         self._kv_events = KvEvents(seat.prefix_key, self._learn)
         self._kv_sums = KvSums(self._kv_events)
         self._limits = limit_board(config, seat)
@@ -165,6 +167,7 @@ class Overview:
 
     def _follow(self, anew: Iterable[Replica] = ()) -> None:
         watched = watched_in(self.config, self._fleet)
+        self._verifier.follow(watched, self.config.health)
         self._scraper.follow(watched, self.config.scrape)
         self._kv_events.follow(watched, anew)
 
@@ -173,6 +176,7 @@ class Overview:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._releases.close()
+        await self._verifier.close()
         await self._scraper.close()
         await self._kv_events.close()
         if self._sharing is not None:
@@ -198,6 +202,7 @@ class Overview:
 
     def _restarted(self, replica: Replica) -> None:
         """An engine began anew: its cache is empty, whatever was sent there."""
+        self._verifier.doubt(replica)
         self._kv_events.hasten(replica)
         place, event = place_of(replica), Forgotten(replica.id, monotonic())
         policy = self._fleet.pools[place.model, place.version].policy

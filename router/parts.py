@@ -3,7 +3,7 @@
 from random import Random
 from typing import TYPE_CHECKING
 
-from router.flow.dispatch import Dispatcher
+from router.flow.dispatch import Dispatcher, Hooks
 from router.flow.inference import Access, Inference
 from router.flow.one_token import OneTokenAsker
 from router.flow.shadow import Lane, Shadowed, Shadows
@@ -18,15 +18,14 @@ def inference_of(router: "Router") -> Inference:
     """A request is served to its end by the one that took it in."""
     config, shadows, warm_joins = router.config, router.shadows, router.warm_joins
     limits = limits_of(config)
-    dispatcher = Dispatcher(
-        limits,
-        router.watch,
-        router.upstreams,
+    hooks = Hooks(
         failed=router.look_again,
         answered=None if warm_joins is None else warm_joins.answered,
-        queues=queues_of(config, router.queues),
         make_room=None if shadows is None else shadows.make_room,
+        settle=router.verifier.settle,
     )
+    queues = queues_of(config, router.queues)
+    dispatcher = Dispatcher(limits, router.watch, router.upstreams, hooks, queues)
     gate = router.limits.gate if config.limits and router.limits is not None else None
     return Inference(
         router.current_fleet,
@@ -58,7 +57,9 @@ def shadows_of(router: "Router", before: Shadows | None = None) -> Shadows | Non
     if not plans:
         return None
     lanes = {
-        model: Lane(plan, Dispatcher(plan.limits, router.watch, router.upstreams, failed=router.look_again))
+        model: Lane(
+            plan, Dispatcher(plan.limits, router.watch, router.upstreams, Hooks(failed=router.look_again))
+        )
         for model, plan in plans.items()
     }
     return Shadows(

@@ -30,10 +30,11 @@ Plan = tuple[Handler, Request, Sequence[Fault]]
 class Connection(asyncio.Protocol):
     """Requests of one connection are answered in order; pipelined ones wait."""
 
-    def __init__(self, host: "RunningEngine", port: str) -> None:
+    def __init__(self, host: "RunningEngine", port: str, life: int) -> None:
         self._host = host
         self._port = port
         self._number = host.number_connection()
+        self._life = life
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[Request, tuple[tuple[str, str], ...], bool]] = deque()
         self._exchange: Exchange | None = None
@@ -48,6 +49,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has the methods but not the type
         self._outlet = Outlet(self._transport)
         self._host.connections.add(self)
+        if self._life != self._host.life:
+            self._outlet.reset()
+            return
         hole = self._host.faults.port(Kind.BLACK_HOLE)
         if hole is not None:
             self._transport.pause_reading()

@@ -21,6 +21,8 @@ from loadtest.engine.request_log import RequestLog
 MAIN = "http"
 """Name of the main listener; a dialect may have further ones."""
 
+RESTART_PAUSE_S = 0.02
+
 
 class RunningEngine:
     """Made by `serve_engine`. An async context manager that closes itself."""
@@ -36,8 +38,11 @@ class RunningEngine:
         """Port by listener name; known for good once listening began."""
         self._servers: dict[str, asyncio.Server] = {}
         self._relisten: asyncio.TimerHandle | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._numbered = 0
+        self.life = 0
+        """How often it has died: who was accepted in another life is not served in this one."""
         self._settled = asyncio.Event()
         self._boot()
 
@@ -80,7 +85,7 @@ class RunningEngine:
                 continue
             loop = asyncio.get_running_loop()
             server = await loop.create_server(
-                partial(Connection, self, name),
+                partial(Connection, self, name, self.life),
                 self.host,
                 self.ports.get(name, 0),
                 reuse_address=True,
@@ -97,6 +102,7 @@ class RunningEngine:
 
     def die(self) -> None:
         """As if the process were killed: nobody listens, every connection is reset."""
+        self.life += 1
         self.stop_listening()
         for connection in list(self.connections):
             connection.reset()
@@ -107,12 +113,25 @@ class RunningEngine:
         for publisher in self.dialect.traits.publishers:
             publisher.close()
 
-    async def restart(self) -> None:
-        """As if a new process took the place of a killed one: cold cache, counters at zero, same ports."""
+    async def restart(self, options: EngineOptions | None = None) -> None:
+        """As if a new process took the place of a killed one: cold cache, counters at zero, same ports.
+
+        `options`: of another kind, perhaps: another model, another version.
+        """
         self.die()
+        self.options = options or self.options
         self._boot()
         self._apply_engine_faults()
         await self.listen()
+
+    def restart_soon(self, options: EngineOptions) -> None:
+        """The same, once what is being answered now has a moment to get away."""
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._restarting = loop.create_task(self.restart(options))
+
+        loop.call_later(RESTART_PAUSE_S, begin)
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""

@@ -6,6 +6,8 @@ In a stream every error has status 200; the prompt alone is cached, and only whe
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from msgspec import UNSET
+
 from loadtest.engine import tgi_native_wire as native
 from loadtest.engine import tgi_wire as wire
 from loadtest.engine.core import EngineCore, EngineDead, EngineOptions
@@ -57,6 +59,9 @@ class TgiDialect:
         limits = self._extra.limits(options)
         self._info = wire.Info(
             model_id=options.model,
+            model_sha=self._extra.model_sha,
+            model_dtype=UNSET if self._extra.model_dtype is None else self._extra.model_dtype,
+            version=self._extra.version,
             max_concurrent_requests=self._extra.max_concurrent_requests,
             max_best_of=self._extra.max_best_of,
             max_stop_sequences=self._extra.max_stop_sequences,

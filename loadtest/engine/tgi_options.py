@@ -5,6 +5,7 @@ import msgspec
 from loadtest.engine.core import EngineOptions
 from loadtest.engine.tgi_stream import Framing
 from loadtest.engine.tgi_validation import Limits
+from loadtest.engine.tgi_wire import VERSION
 
 
 class TgiOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +27,12 @@ class TgiOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest body, bytes."""
     keep_alive_s: float = 15.0
     """Seconds of silence in a stream until a comment is sent."""
+    version: str = VERSION
+    """As `/info` says it."""
+    model_sha: str | None = None
+    """Commit of the model."""
+    model_dtype: str | None = None
+    """Data type of the weights; releases before 3.0 say it."""
     framing: Framing = "current"
     """`pre2.1`: no space after `data:`, and `eos_token` in chat."""
     auto_calls: bool = False

@@ -150,6 +150,7 @@ class Info(Struct, frozen=True, kw_only=True):
 
     model_id: str
     model_sha: str | None = None
+    model_dtype: str | UnsetType = UNSET
     model_pipeline_tag: str | None = "text-generation"
     max_concurrent_requests: int = 128
     max_best_of: int = 2

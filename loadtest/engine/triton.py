@@ -40,6 +40,10 @@ class TritonOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which model repository is served: `ensemble` (C++ backend) or `llmapi` (PyTorch)."""
     model_name: str = ""
     """The model to call; empty: `ensemble` or `tensorrt_llm`, as the layout has it."""
+    version: str = wire.VERSION
+    """The server's."""
+    engine_dir: str = ""
+    """What the model's parameters say is served; empty: nothing."""
     output: Literal["auto", "delta", "cumulative"] = "auto"
     """What an event's text is; auto: deltas from the ensemble, the text so far from llmapi."""
     decoupled: bool = True
@@ -232,7 +236,7 @@ class TritonDialect:
     # ---- health and metadata ----
 
     async def _server(self, _: Request) -> Reply:
-        return Response.of_json(wire.ServerMetadata())
+        return Response.of_json(wire.ServerMetadata(version=self._extra.version))
 
     async def _live(self, _: Request) -> Reply:
         return Response(200, b"", None)
@@ -254,7 +258,14 @@ class TritonDialect:
         layout, batch = self._model.layout, self._options.max_num_seqs
         tensors = INPUTS[layout], OUTPUTS[layout]
         return Response.of_json(
-            wire.config(self._model.name, layout, batch, *tensors, decoupled=self._extra.decoupled)
+            wire.config(
+                self._model.name,
+                layout,
+                batch,
+                *tensors,
+                decoupled=self._extra.decoupled,
+                engine_dir=self._extra.engine_dir,
+            )
         )
 
     async def _index(self, _: Request) -> Reply:

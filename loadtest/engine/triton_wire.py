@@ -169,6 +169,10 @@ class TransactionPolicy(Struct, frozen=True):
     decoupled: bool
 
 
+class Parameter(Struct, frozen=True):
+    string_value: str
+
+
 class ModelConfig(Struct, frozen=True):
     """`GET /v2/models/{model}/config`, without the parts that nobody reads."""
 
@@ -179,6 +183,7 @@ class ModelConfig(Struct, frozen=True):
     input: tuple[ConfigTensor, ...]
     output: tuple[ConfigTensor, ...]
     model_transaction_policy: TransactionPolicy
+    parameters: Mapping[str, Parameter]
 
 
 class Times(Struct, frozen=True):
@@ -243,10 +248,13 @@ def config(
     outputs: Sequence[Tensor],
     *,
     decoupled: bool,
+    engine_dir: str = "",
 ) -> ModelConfig:
     platform, backend = ("", "python") if layout == "llmapi" else ("ensemble", "")
     shape = _configured(inputs), _configured(outputs)
-    return ModelConfig(name, platform, backend, max_batch_size, *shape, TransactionPolicy(decoupled))
+    parameters = {"engine_dir": Parameter(engine_dir)} if engine_dir else {}
+    policy = TransactionPolicy(decoupled)
+    return ModelConfig(name, platform, backend, max_batch_size, *shape, policy, parameters)
 
 
 def _configured(tensors: Sequence[Tensor]) -> tuple[ConfigTensor, ...]:

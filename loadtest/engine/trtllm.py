@@ -26,6 +26,8 @@ class TrtllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     snapshot: Snapshot = "new"
     """Which releases' bytes: `old` (2025), `mid` (early 2026), `new` (mid-2026)."""
+    version: str = ""
+    """As `/version` says it; empty: one of the snapshot's time."""
     enable_iter_perf_stats: bool = True
     """Without it `/metrics` stays empty."""
     return_perf_metrics: bool = True
@@ -157,7 +159,7 @@ class TrtllmDialect:
         return Response.of_text("Generation health check OK")
 
     async def _version(self, _: Request) -> Reply:
-        return Response.of_json(wire.Version(wire.VERSIONS[self._extra.snapshot]))
+        return Response.of_json(wire.Version(self._extra.version or wire.VERSIONS[self._extra.snapshot]))
 
     async def _models(self, _: Request) -> Reply:
         return Response.of_json(wire.models(self._options.model.rpartition("/")[2], int(time.time())))

@@ -107,6 +107,7 @@ class VllmDialect:
             ("POST", "/pause"): life.pause,
             ("POST", "/resume"): life.resume,
             ("GET", "/is_paused"): life.is_paused,
+            ("GET", "/server_info"): life.server_info,
             ("POST", "/abort_requests"): life.abort_requests,
         }
 

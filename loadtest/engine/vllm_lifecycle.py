@@ -31,6 +31,27 @@ class LifecycleEndpoint:
     async def version(self, _: Request) -> Reply:
         return Response.of_json({"version": self._base.flags.version})
 
+    async def server_info(self, _: Request) -> Reply:
+        """`str(VllmConfig)`, of its fields those that say what is served."""
+        flags, options = self._base.flags, self._base.options
+        settings = {
+            "model": repr(flags.root or options.model),
+            "tokenizer": repr(flags.root or options.model),
+            "skip_tokenizer_init": False,
+            "revision": flags.revision or None,
+            "tokenizer_revision": None,
+            "dtype": f"torch.{flags.dtype}",
+            "max_seq_len": options.max_model_len,
+            "tensor_parallel_size": flags.tensor_parallel_size,
+            "pipeline_parallel_size": 1,
+            "quantization": flags.quantization or None,
+            "kv_cache_dtype": flags.kv_cache_dtype,
+            "seed": options.seed,
+        }
+        return Response.of_json(
+            {"vllm_config": ", ".join(f"{name}={said}" for name, said in settings.items())}
+        )
+
     async def load(self, _: Request) -> Reply:
         stats = self._core.stats()
         tracked = self._base.flags.enable_server_load_tracking

@@ -168,7 +168,7 @@ class MetricsEndpoint:
         tokens = stats.blocks_total * stats.block_size
         labels = {
             "block_size": str(stats.block_size),
-            "cache_dtype": "auto",
+            "cache_dtype": self._base.flags.kv_cache_dtype,
             "enable_prefix_caching": str(options.prefix_caching),
             "engine": "0",
             "gpu_memory_utilization": "0.9",

@@ -33,7 +33,13 @@ class ModelsEndpoint:
         options = self._base.options
         now = int(time.time())
         cards = [
-            _card(name, now, root=options.model, parent=None, max_model_len=options.max_model_len)
+            _card(
+                name,
+                now,
+                root=self._base.flags.root or options.model,
+                parent=None,
+                max_model_len=options.max_model_len,
+            )
             for name in options.model_names
         ]
         cards += [

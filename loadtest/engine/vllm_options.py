@@ -48,6 +48,18 @@ class VllmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Data-parallel rank: added to the ports of the events."""
     kv_events_int_hashes: bool = True
     """Whether block hashes are numbers or whole digests (`VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES`)."""
+    root: str = ""
+    """What the server was told to load (`--model`); empty: the name."""
+    revision: str = ""
+    """Commit that was asked for (`--revision`); empty: none."""
+    dtype: str = "bfloat16"
+    """Data type of the weights."""
+    quantization: str = ""
+    """How the weights are quantized; empty: they are not."""
+    kv_cache_dtype: str = "auto"
+    """Data type of the KV cache (`--kv-cache-dtype`)."""
+    tensor_parallel_size: int = 1
+    """GPUs over which each layer is split."""
 
     @property
     def release(self) -> tuple[int, ...]:

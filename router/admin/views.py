@@ -14,6 +14,7 @@ from policies.release.split import WHOLE
 from router.admin.limits import LimitsView
 from router.config.history import ConfigState
 from router.fleet.detection import Seen
+from router.fleet.expectation import State, Verdict
 from router.fleet.figures import Figure, Figures
 from router.fleet.kv_figures import KvFigures
 from router.fleet.pools import Pool
@@ -64,6 +65,19 @@ class SeenView(msgspec.Struct, frozen=True, kw_only=True):
     kv_block_tokens: float | None = None
 
 
+class VerificationView(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether it is what its version says: `verified`, `mismatch`, or while nobody knows `warming`, `gone`.
+
+    `mismatches` are sentences, one a field; `waits_for` says what keeps a warming one. `says` is what it, or
+    its artefact, said of itself: only what was asked.
+    """
+
+    state: State = "verified"
+    mismatches: list[str] = []
+    waits_for: str = ""
+    says: dict[str, str | int | list[str]] = {}
+
+
 class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     """One replica of one version. `ready`: it may get requests; not down, not draining, not full.
 
@@ -91,10 +105,13 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     seen: SeenView | None = None
     kv_events: KvFigures | None = None
     warnings: list[str] = []
+    verification: VerificationView = VerificationView()
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a model. `names` are the public names that lead to it; `replicas` are ids.
+
+    `unverified` says of replicas, by id, why they may not serve it.
 
     `queued` requests wait in the router, because all of its replicas are saturated. `saturation` is that of
     the freest one; null without any that is up. `percent` is its share of what asks for the plain name.
@@ -108,6 +125,7 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     queued: int = 0
     saturation: float | None = 0.0
     percent: float | None = None
+    unverified: dict[str, list[str]] = {}
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +229,11 @@ def _version_view(
         queued=pool.queued,
         saturation=_finite(pool.saturation),
         percent=None if weights is None else 100 * weights.get(version, 0) / WHOLE,
+        unverified={
+            replica.id: list(replica.verdict.complaints)
+            for replica in pool.replicas
+            if not replica.verdict.verified
+        },
     )
 
 
@@ -238,7 +261,18 @@ def _replica_view(replica: Replica, reports: Reports, kv_events: KvReports | Non
         figures=figures_view(reports.figures(replica)),
         seen=_seen_view(reports.seen(replica), replica),
         kv_events=None if kv_events is None else kv_events.figures(replica),
+        verification=_verification_view(replica.verdict),
         warnings=[*reports.warnings(replica), *(() if kv_events is None else kv_events.warnings(replica))],
+    )
+
+
+def _verification_view(verdict: Verdict) -> VerificationView:
+    said = verdict.said.known()
+    return VerificationView(
+        state=verdict.state,
+        mismatches=[str(each) for each in verdict.mismatches],
+        waits_for="" if verdict.verified else verdict.reason,
+        says={name: list(value) if isinstance(value, tuple) else value for name, value in said.items()},
     )
 
 

@@ -99,6 +99,13 @@ def rendered(status: StatusView) -> RenderableType:
         for replica in status.replicas
         for warning in replica.warnings
     ]
+    parts += [
+        Text(f"! {id_} ({version.version}) {complaint}", style="red")
+        for model in status.models
+        for version in model.versions
+        for id_, complaints in version.unverified.items()
+        for complaint in complaints
+    ]
     if any(replica.figures.from_router for replica in status.replicas):
         parts.append(Text("* measured by this router, because the engine does not say", style="dim"))
     return Group(*parts)
@@ -180,6 +187,11 @@ def _cells(replica: ReplicaView) -> list[RenderableType]:
 
 
 def _state(replica: ReplicaView) -> Text:
+    verification = replica.verification.state
+    if verification == "mismatch":
+        return Text("not verified", style="red")
+    if verification == "warming":
+        return Text("warming", style="yellow")
     if not replica.up:
         return Text("down", style="red")
     if replica.draining:

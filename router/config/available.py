@@ -58,7 +58,6 @@ def _tokenizers(config: Config) -> Iterable[KeyPath]:
 _FEATURES = (
     Feature(_continue_streams, "going on with a broken stream is not available yet; write false"),
     Feature(_of_versions("discover"), "discovery is not available yet; list the replicas"),
-    Feature(_of_versions("expect"), "checking what a replica serves is not available yet; remove it"),
     Feature(_kv_events_over_zmq, "needs pyzmq, which is not installed: pip install 'turnout[kv-events]'"),
     Feature(_tokenizers, "needs tokenizers, which is not installed: pip install 'turnout[tokenizer]'"),
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import SplitResult, urlsplit
 
@@ -112,6 +113,14 @@ def http_url(value: str) -> str | None:
     if "@" in parts.netloc:
         return "must not carry a user or password: write the replica's key as api_key"
     return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def redis_url(value: str) -> str | None:

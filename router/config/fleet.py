@@ -5,6 +5,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from router.config import checks
+from router.config.expect import ExpectConfig
 from router.config.kv_events import KvEventsConfig
 from router.config.option import option, section
 from router.config.places import origin, template_text, tokenizer_directory
@@ -131,24 +132,6 @@ class DiscoverConfig:
         "kubernetes: the label selector of the pods.", checks.not_empty, default=None, example="app=vllm"
     )
     interval_s: float = option("Time between two look-ups.", checks.above(0), default=5.0)
-
-
-@section
-class ExpectConfig:
-    """`expect`: what a replica must report of itself before it gets traffic."""
-
-    tokenizer_sha256: str | None = option(
-        "Digest of the tokenizer, as `turnout status` shows it.",
-        checks.sha256,
-        default=None,
-        example="0" * 64,
-    )
-    dtype: str | None = option(
-        "Data type of the weights.", checks.not_empty, default=None, example="bfloat16"
-    )
-    engine_version: str | None = option(
-        "Version of the engine; '*' stands for any text.", checks.not_empty, default=None, example="0.33.*"
-    )
 
 
 @section

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from router.config.access import KeyConfig, LimitConfig
+from router.config.expect import ExpectConfig
 from router.config.fleet import (
     DEFAULT_POLICY,
     CanaryConfig,
     DiscoverConfig,
-    ExpectConfig,
     MarginsConfig,
     ModelConfig,
     ReplicaConfig,

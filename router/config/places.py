@@ -32,6 +32,11 @@ def tokenizer_directory(value: str, place: Place) -> str:
     return str(directory)
 
 
+def artefact_directory(value: str, place: Place) -> str:
+    """The directory's absolute path; it may come to be there later, by a mount."""
+    return str(place.directory / value)
+
+
 def secret_text(value: str, place: Place) -> str:
     """The secret itself, from where `env:NAME` or `file:PATH` says it is."""
     if value.startswith("env:"):

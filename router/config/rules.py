@@ -4,11 +4,11 @@ Rules also run when some values were unusable: an empty value stands for those, 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import ip_address
 
 from policies.routing import POLICIES
 from router.config import checks
 from router.config.access import Subject, limit_mistakes, match_mistakes
+from router.config.expect import expect_mistakes
 from router.config.fleet import DiscoverConfig, ReplicaConfig, VersionConfig
 from router.config.kv_events import kv_events_mistakes
 from router.config.model import Config
@@ -39,18 +39,11 @@ def _two_listeners(config: Config) -> Broken:
 
 
 def _admin_is_guarded(config: Config) -> Broken:
-    if config.admin.token is None and not _is_loopback(config.admin.host):
+    if config.admin.token is None and not checks.is_loopback(config.admin.host):
         yield (
             ("admin", "host"),
             'without a token it must be loopback; write token = "env:TURNOUT_ADMIN_TOKEN"',
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 # ---- models and their versions ----
@@ -192,6 +185,12 @@ def _kv_events_are_complete(config: Config) -> Broken:
                 yield from (((*where, *name), complaint) for name, complaint in mistakes)
 
 
+def _expectations_can_be_met(config: Config) -> Broken:
+    for path, version in _versions(config):
+        if version.expect is not None:
+            yield from (((*path, "expect", name), text) for name, text in expect_mistakes(version.expect))
+
+
 _DISCOVERY = {"dns": ("host", ()), "kubernetes": ("selector", ("namespace",))}
 """Of each kind: the option it needs, and those it may have besides."""
 
@@ -288,6 +287,7 @@ _RULES: tuple[Callable[[Config], Broken], ...] = (
     _replicas_agree,
     _replica_options_apply,
     _kv_events_are_complete,
+    _expectations_can_be_met,
     _discovery_is_complete,
     _keys_are_unique,
     _models_exist,

@@ -1,4 +1,4 @@
-"""Active health probes: asks every engine process whether it is well and sets `Replica.up`.
+"""Active health probes: asks every engine process whether it is well and sets `Replica.well`.
 
 A replica is presumed up and asked at once; until its first good answer one bad one takes it down, then
 only a streak does. A refused connection and a sleeping engine need no streak: they are no matter of load.
@@ -63,7 +63,7 @@ class HealthChange:
 class Prober:
     """Probes what it was told to `follow`, until `close`.
 
-    `changed` is called after `Replica.up` was set. `load_fresh_s`: how old a scrape may be to be believed
+    `changed` is called after `Replica.well` was set. `load_fresh_s`: how old a scrape may be to be believed
     that the engine sleeps.
     """
 
@@ -110,7 +110,7 @@ class ProbePost:
         self._prober = prober
         self._url = station.url + TELEMETRY[station.engine]().health_path
         self._config = prober.config
-        self._verdict = _verdict(self._config, up=all(each.replica.up for each in watched))
+        self._verdict = _verdict(self._config, up=all(each.replica.well for each in watched))
         self._watched = watched
         self._proven = False
         self._alarm = Alarm()
@@ -122,7 +122,7 @@ class ProbePost:
             self._verdict = _verdict(self._config, up=self._verdict.up)
         self._watched = watched
         for each in watched:
-            each.replica.up = self._verdict.up
+            each.replica.judge_health(well=self._verdict.up)
 
     def hasten(self) -> None:
         self._alarm.ring()
@@ -152,7 +152,7 @@ class ProbePost:
                 self._tell(each.replica, verdict.up, probe)
 
     def _tell(self, replica: Replica, up: bool, probe: Probe) -> None:
-        replica.up = up
+        replica.judge_health(well=up)
         identity = replica.identity
         place = f"replica {replica.id} ({replica.engine.kind}, {identity.model} {identity.version})"
         if up:

@@ -102,9 +102,10 @@ class _Succession:
         replica.draining = replica.id in self._draining
         process = self._processes.get((replica.engine.kind, replica.identity.url))
         if process is not None:
-            replica.up, replica.load, replica.load_at = process.up, process.load, process.load_at
+            replica.judge_health(well=process.well)
+            replica.load, replica.load_at = process.load, process.load_at
         elif others_serve:
-            replica.up = False
+            replica.judge_health(well=False)
 
     def _kept(self, model: str, version: str) -> Kept:
         before, after = self._before.models[model], self._after.models[model]

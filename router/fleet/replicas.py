@@ -6,6 +6,7 @@ from math import inf
 
 from policies.limits.saturation import UNBOUNDED, Bounds, RoomModel, saturation
 from router.engines.engine import Engine, ReplicaLoad
+from router.fleet.expectation import Verdict
 from router.fleet.identity import Identity
 from router.fleet.own_measurements import OwnMeter
 
@@ -13,17 +14,19 @@ from router.fleet.own_measurements import OwnMeter
 class Replica:
     """One engine process as one version uses it: its dialect, its health, its load.
 
-    `up` is the prober's verdict, `draining` the operator's wish, `load` the last scrape and `load_at`
-    its time (monotonic seconds). `in_flight` counts this process's leases and what is there from
-    `elsewhere`: other workers and other routers. `waiting` counts own leases without a first token yet.
-    `tokens` is what all that is in flight is estimated to hold. From `limit` requests or `token_limit` on,
-    the replica is saturated; see `policies.limits.saturation`. `room_made` is called when it may not be any
-    more.
+    `up` says that it is `well`, which the prober finds, and what its version says, which the verifier finds
+    and puts into `verdict`; `doubted`: it may be another process since. `draining` is the operator's wish,
+    `load` the last scrape and `load_at` its time (monotonic seconds). `in_flight` counts this process's
+    leases and what is there from `elsewhere`: other workers and other routers. `waiting` counts own leases
+    without a first token yet. `tokens` is what all that is in flight is estimated to hold. From `limit`
+    requests or `token_limit` on, the replica is saturated; see `policies.limits.saturation`. `room_made` is
+    called when it may not be any more.
     """
 
     __slots__ = (
         "_tokens_each",
         "_tokens_elsewhere",
+        "doubted",
         "draining",
         "elsewhere",
         "engine",
@@ -43,9 +46,11 @@ class Replica:
         "token_limit",
         "tokens",
         "up",
+        "verdict",
         "waiting",
         "warm_joins",
         "weight",
+        "well",
     )
 
     def __init__(self, identity: Identity, engine: Engine, room: RoomModel | None = None) -> None:
@@ -77,7 +82,9 @@ class Replica:
         """How full the process is, as it says; None where nobody may wait for it."""
         self._tokens_each = 0.0
         self._tokens_elsewhere = 0.0
-        self.up = True
+        self.up = self.well = True
+        self.verdict = Verdict()
+        self.doubted = False
         self.draining = False
         self.load: ReplicaLoad | None = None
         self.load_at = 0.0
@@ -87,6 +94,14 @@ class Replica:
     def __repr__(self) -> str:
         state = "draining" if self.draining else "up" if self.up else "down"
         return f"<Replica {self.id} {self.engine.kind} {state} in_flight={self.in_flight}>"
+
+    def judge_health(self, *, well: bool) -> None:
+        self.well = well
+        self.up = well and self.verdict.verified
+
+    def judge_identity(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.up = self.well and verdict.verified
 
     @property
     def ready(self) -> bool:

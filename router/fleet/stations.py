@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from router.config.model import Config, KvEventsConfig, ReplicaConfig, VersionConfig
+from router.config.model import Config, ExpectConfig, KvEventsConfig, ReplicaConfig, VersionConfig
+from router.engines.fingerprint import Subject
+from router.engines.triton import DEFAULT_MODEL
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 
@@ -54,6 +56,8 @@ class Watched:
     served_name: str = ""
     adapter: str = ""
     block_tokens: int | None = None
+    subject: Subject | None = None
+    expect: ExpectConfig | None = None
 
 
 def watched_in(config: Config, fleet: Fleet) -> list[Watched]:
@@ -74,9 +78,18 @@ def watched_in(config: Config, fleet: Fleet) -> list[Watched]:
                 version.adapter or version.served_name,
                 version.adapter or "",
                 None if version.tokenizer is None else version.kv_block_tokens,
+                _subject(version, own),
+                version.expect,
             )
         )
     return watched
+
+
+def _subject(version: VersionConfig, config: ReplicaConfig) -> Subject:
+    """Triton knows the models of its repository, whatever clients call them."""
+    if config.engine == "triton":
+        return Subject(config.model_name or DEFAULT_MODEL)
+    return Subject(version.adapter or version.served_name, is_adapter=version.adapter is not None)
 
 
 def _station(config: ReplicaConfig) -> Station:

@@ -56,6 +56,8 @@ class AnswerRelay(Relay):
         call.exchange.write(answer.body)
         if call.transcript is not None:
             call.transcript.keep(answer.body)
+        if call.witness is not None:
+            call.witness.keep(answer.body)
         call.finish()
         self.settle()
 

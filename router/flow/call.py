@@ -18,7 +18,6 @@ from router.fleet.routes import Arm, Route
 from router.flow.exchange import Exchange, Header
 from router.flow.limited import Limited
 from router.flow.transcript import Transcript
-from router.flow.witness import Witness
 from router.observe.events import Attempt
 
 JSON = (b"content-type", b"application/json")
@@ -53,6 +52,8 @@ class Assigned(NamedTuple):
     unit: str
 
 
+_WITNESSED_BYTES: Final = 262_144
+"""Of an answer that a release looks at; nothing is said of a longer one."""
 NOT_ASSIGNED: Final = Assigned(None, "")
 
 
@@ -103,7 +104,7 @@ class Call:
         self.request: InferenceRequest | None = None
         self.route: Route | None = None
         self.assigned = NOT_ASSIGNED
-        self.witness: Witness | None = None
+        self.witness: Transcript | None = None
         self.facts: Facts | None = None
         self.replica: Replica | None = None
         self.deadline = exchange.received_at + limits.total_s
@@ -159,6 +160,8 @@ class Call:
 
     def assign(self, route: Route, unit: str) -> None:
         self.route, self.assigned = route, Assigned(route.arm, unit)
+        if route.arm is not None:
+            self.witness = Transcript(_WITNESSED_BYTES)
 
     def reassign(self, route: Route) -> None:
         """Another version answers in place of the one that it was assigned to."""

@@ -5,7 +5,8 @@ attempts share one deadline.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic
 
 from policies.outcome import Ending
@@ -27,42 +28,45 @@ from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 from router.flow.answer_relay import AnswerRelay, CollectRelay
 from router.flow.call import Call, Limits
+from router.flow.connection import Connection
 from router.flow.queue import Queues
 from router.flow.relay import Relay
 from router.flow.stream_relay import StreamRelay
-from router.flow.upstream import READ_BYTES, Keeping, Upstream
+from router.flow.upstream import Upstream
+from router.flow.upstreams import Upstreams
 from router.flow.watch import Watch
-from router.flow.witness import Witness, WitnessedReader
 from router.observe.events import Attempt
 
 Answered = Callable[[Replica, InferenceRequest, Facts], None]
+Settle = Callable[[Replica, float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Who is told, and asked, on the way of a request.
+
+    `failed` hears of who did not do its part, `answered` of who answered; `make_room` is called when somebody
+    has to wait for room. `settle` waits until it is known who answers at a replica that is doubted, and
+    raises `UpstreamError` if it is not the one that it should be.
+    """
+
+    failed: Callable[[Replica], None]
+    answered: Answered | None = None
+    make_room: Callable[[Pool], None] | None = None
+    settle: Settle | None = None
 
 
 class Dispatcher:
-    """Sends requests to replicas. `failed` is told of who did not do its part, `answered` of who answered."""
+    """Sends requests to replicas. Without `queues` saturated ones get more, up to their `max_in_flight`."""
 
     def __init__(
-        self,
-        limits: Limits,
-        watch: Watch,
-        upstreams: "Upstreams",
-        *,
-        failed: Callable[[Replica], None],
-        answered: Answered | None = None,
-        queues: Queues | None = None,
-        make_room: Callable[[Pool], None] | None = None,
+        self, limits: Limits, watch: Watch, upstreams: Upstreams, hooks: Hooks, queues: Queues | None = None
     ) -> None:
-        """Without `queues` a saturated replica is given more, up to its `max_in_flight`.
-
-        `make_room` is called when somebody has to wait in them.
-        """
         self._limits = limits
         self._watch = watch
         self._upstreams = upstreams
-        self._failed = failed
-        self._answered = answered
+        self._hooks = hooks
         self._queues = queues
-        self._make_room = make_room
 
     async def dispatch(self, call: Call) -> None:
         """Answer `call`, or raise the error that the client is to see."""
@@ -132,8 +136,8 @@ class Dispatcher:
     async def _wait(self, call: Call, pool: Pool) -> Lease | None:
         """Wait in line for a lease; None: the client has left."""
         assert self._queues is not None
-        if self._make_room is not None:
-            self._make_room(pool)
+        if self._hooks.make_room is not None:
+            self._hooks.make_room(pool)
         return await self._queues.enter(pool, call, lambda: self._choose(call, ()))
 
     async def _attempt(self, call: Call, lease: Lease, before: Failure | None) -> Failure | None:
@@ -164,18 +168,15 @@ class Dispatcher:
         assert call.request is not None
         call.route.pool.sizes.learn(outcome, call.request.n)
         lease.close(outcome, outcome.ended_at, _answer(call, lease, relay))
-        if call.witness is not None and relay.whole is not None:
-            call.witness.keep(relay.whole)
         call.delivered = outcome.ending, relay.pieces
         call.attempts.append(_record(lease, relay, before))
         if outcome.blames_replica:
-            self._failed(lease.replica)
-        elif self._answered is not None and outcome.ending is Ending.COMPLETED:
+            self._hooks.failed(lease.replica)
+        elif self._hooks.answered is not None and outcome.ending is Ending.COMPLETED:
             assert call.facts is not None
-            self._answered(lease.replica, call.request, call.facts)
+            self._hooks.answered(lease.replica, call.request, call.facts)
 
     def _relay(self, call: Call, lease: Lease, request: InferenceRequest, *, streams: bool) -> Relay:
-        witness = call.witness = None if call.assigned.arm is None else Witness(stream=request.stream)
         if not streams:
             return AnswerRelay(call, lease, self._limits, self._watch, request)
         reader = lease.replica.engine.open_stream(request)
@@ -184,8 +185,6 @@ class Dispatcher:
         original = call.request
         if original is not None and original is not request:
             reader = GenerateReader(original, reader)
-        if witness is not None:
-            reader = WitnessedReader(reader, witness)
         return StreamRelay(call, lease, self._limits, self._watch, reader)
 
     async def _send(self, relay: Relay, request: UpstreamRequest, *, fresh: bool = False) -> None:
@@ -197,7 +196,7 @@ class Dispatcher:
         if connection is None:
             began = monotonic()
             try:
-                connection = await asyncio.ensure_future(upstream.connect())
+                connection = await asyncio.ensure_future(self._connect(upstream, relay.lease.replica))
             except (UpstreamError, Overloaded) as error:
                 relay.fail(Failure(error, retry=True, saturated=isinstance(error, Overloaded)))
                 return
@@ -213,6 +212,22 @@ class Dispatcher:
         except asyncio.CancelledError:
             relay.client_left()
             raise
+
+    async def _connect(self, upstream: Upstream, replica: Replica) -> Connection:
+        """A new connection, to a process that is known. Raises what `Upstream.connect` raises.
+
+        Whoever accepts it may have begun since the replica was verified; a kept one leads to the same process
+        as before.
+        """
+        connection = await upstream.connect()
+        settle = self._hooks.settle
+        if settle is not None and (replica.doubted or not replica.verdict.verified):
+            try:
+                await settle(replica, self._limits.connect_s)
+            except BaseException:
+                connection.abort()
+                raise
+        return connection
 
 
 def _request_for(call: Call, replica: Replica) -> InferenceRequest:
@@ -249,48 +264,3 @@ def _record(lease: Lease, relay: Relay, before: Failure | None) -> Attempt:
         ending=relay.ending.word,
         wait_s=until - relay.sent_at if relay.sent_at else 0.0,
     )
-
-
-class Upstreams:
-    """The connections to every replica, made when first used."""
-
-    def __init__(self, keeping: Keeping) -> None:
-        self._keeping = keeping
-        self._buffer = memoryview(bytearray(READ_BYTES))
-        self._by_replica: dict[Replica, Upstream] = {}
-
-    def of(self, replica: Replica) -> Upstream:
-        upstream = self._by_replica.get(replica)
-        if upstream is None:
-            identity = replica.identity
-            upstream = self._by_replica[replica] = Upstream(
-                identity.url, self._keeping, api_key=identity.api_key, buffer=self._buffer
-            )
-        return upstream
-
-    def renew(self, keeping: Keeping) -> None:
-        """For all that is opened from now on."""
-        self._keeping = keeping
-        for upstream in self._by_replica.values():
-            upstream.keeping = keeping
-
-    def keep(self, replicas: Collection[Replica]) -> None:
-        """Of all others close what is idle, and forget them with their last request."""
-        for replica in self._by_replica.keys() - set(replicas):
-            upstream = self._by_replica[replica]
-            upstream.expire(0.0)
-            if not upstream.busy:
-                del self._by_replica[replica]
-
-    def expire(self) -> None:
-        for upstream in self._by_replica.values():
-            upstream.expire()
-
-    def close(self) -> None:
-        for upstream in self._by_replica.values():
-            upstream.close()
-        self._by_replica.clear()
-
-    @property
-    def open_connections(self) -> int:
-        return sum(upstream.open_connections for upstream in self._by_replica.values())

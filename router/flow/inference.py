@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic, time
 
+from policies.release.observation import Bad
+from router.api.answer_signs import signs_of
 from router.api.errors import InternalError, PathNotFound, TurnoutError
 from router.api.ids import RequestIds
 from router.api.openai import RequestRules, read_request
@@ -165,8 +167,15 @@ class Inference:
             arm=call.assigned.arm,
             unit=call.assigned.unit,
             ordinal=0 if replica is None else max(0, replica.served - 1),
-            signs=frozenset() if call.witness is None else call.witness.signs(),
+            signs=_signs(call),
         )
+
+
+def _signs(call: Call) -> frozenset[Bad]:
+    """What is wrong with an answer that looks like one, where a release compares."""
+    if call.witness is None or call.request is None or not call.witness.whole:
+        return frozenset()
+    return signs_of(call.witness.whole, stream=call.request.stream)
 
 
 def _outcome(call: Call) -> str:

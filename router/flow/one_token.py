@@ -19,8 +19,8 @@ from router.engines.failures import read_failure
 from router.fleet.facts import Facts
 from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
-from router.flow.dispatch import Upstreams
 from router.flow.relay import ending_of
+from router.flow.upstreams import Upstreams
 
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
 _TOKEN: Final = {"max_tokens": Raw(b"1"), "stream": Raw(b"false")}

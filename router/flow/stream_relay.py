@@ -35,6 +35,7 @@ class StreamRelay(Relay):
         "_overrun_at",
         "_reader",
         "_transcript",
+        "_witness",
     )
 
     def __init__(self, call: Call, lease: Lease, limits: Limits, watch: Watch, reader: StreamReader) -> None:
@@ -42,6 +43,7 @@ class StreamRelay(Relay):
         self._reader = reader
         self._exchange = call.exchange
         self._transcript = call.transcript
+        self._witness = call.witness
         self._between_tokens_s = limits.between_tokens_s
         self._latest = call.deadline
         self._delivered = False
@@ -147,6 +149,8 @@ class StreamRelay(Relay):
         self._exchange.write(frames)
         if self._transcript is not None:
             self._transcript.keep(frames)
+        if self._witness is not None:
+            self._witness.keep(frames)
         if self._reader.pieces >= self._overrun_at:
             self._extend()
         return True

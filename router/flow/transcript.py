@@ -32,6 +32,11 @@ class Transcript:
         if not self.cut:
             self._parts.append(data)
 
+    @property
+    def whole(self) -> bytes:
+        """All of it; empty if it is longer than what is kept."""
+        return b"" if self.cut else b"".join(self._parts)
+
     async def text(self, *, stream: bool) -> str | None:
         """What it says, as far as it is kept; None where that is not known. Takes turns with others."""
         content = b"".join(self._parts)

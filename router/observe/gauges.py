@@ -46,7 +46,16 @@ class ReplicaGauges(Collector):
         now = self._now()
         # One dict for all gauges of a replica: its text is then written once.
         rows = [(labels_of(each), each, self._figures(each)) for each in self._fleet().replicas]
-        yield _gauge("up", "1 if its health probes are good.", ((at, float(r.up)) for at, r, _ in rows))
+        yield _gauge(
+            "up",
+            "1 if its health probes are good and it is verified.",
+            ((at, float(r.up)) for at, r, _ in rows),
+        )
+        yield _gauge(
+            "verified",
+            "1 if it is what its version says, 0 if it is not or cannot be asked yet.",
+            ((at, float(r.verdict.verified)) for at, r, _ in rows),
+        )
         yield _gauge(
             "in_flight",
             "Requests that this router has there now.",

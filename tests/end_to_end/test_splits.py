@@ -141,7 +141,7 @@ def test_an_arm_that_fails_before_its_first_token_leaves_the_answer_to_stable(
 def test_an_arm_without_a_replica_leaves_the_answer_to_stable() -> None:
     async def test(versions: RunningVersions) -> None:
         for replica in versions.running.router.fleet.pools["m", "v2"].replicas:
-            replica.up = False
+            replica.draining = True
         answers = [await versions.version(session=str(number)) for number in range(10)]
         assert answers == ["v1"] * 10
 

@@ -82,6 +82,7 @@ def test_a_replica_of_which_nothing_is_known() -> None:
         "seen": None,
         "kv_events": None,
         "warnings": [],
+        "verification": {"state": "verified", "mismatches": [], "waits_for": "", "says": {}},
     }
 
 
@@ -170,6 +171,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "queued": 3,
                 "saturation": 0.25,
                 "percent": None,
+                "unverified": {},
             },
             {
                 "version": "v2",
@@ -180,6 +182,7 @@ def test_models_list_versions_and_the_names_that_lead_to_them() -> None:
                 "queued": 0,
                 "saturation": None,
                 "percent": None,
+                "unverified": {},
             },
         ],
         "release": "idle",

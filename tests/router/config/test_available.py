@@ -17,10 +17,6 @@ CASES = {
         MODEL + MORE + 'discover = { kind = "dns", host = "h", port = 1, engine = "tgi" }',
         "9: models.m.versions.v2.discover: discovery is not available yet; list the replicas",
     ),
-    "expect": (
-        MODEL + 'expect = { dtype = "float8" }',
-        "7: models.m.versions.v1.expect: checking what a replica serves is not available yet; remove it",
-    ),
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from router.api.errors import Overloaded, UpstreamError, UpstreamProtocol, UpstreamReset
 from router.flow.connection import Connection
-from router.flow.dispatch import Upstreams
 from router.flow.upstream import Address, Keeping, Upstream
+from router.flow.upstreams import Upstreams
 from tests.support.bare_replicas import replica
 from tests.support.peers import LAST_CHUNK, STREAM_HEAD, PeerConnection, Script, answer, chunk, scripted_peer
 

@@ -81,7 +81,7 @@ def test_unknown_is_absent_and_not_zero() -> None:
     never_read, silent = replica("http://a"), replica("http://b")
     found = scraped({silent: UNKNOWN}, never_read, silent)
     present = {name for name, values in found.items() if values}
-    assert present == {"turnout_replica_up", "turnout_replica_in_flight"}
+    assert present == {"turnout_replica_up", "turnout_replica_verified", "turnout_replica_in_flight"}
 
 
 def test_state_is_of_the_moment() -> None:
@@ -105,7 +105,7 @@ def test_every_figure_has_a_gauge() -> None:
         field.name for field in dataclasses.fields(Figures) if field.name not in ("stale", "restarted")
     ]
     present = [name for name, values in scraped({one: KNOWN}, one).items() if values]
-    assert len(present) == len(numbers) + 2
+    assert len(present) == len(numbers) + 3
 
 
 def test_a_replica_of_two_versions_has_two_series() -> None:
