@@ -4,9 +4,10 @@ import logging
 from typing import Final
 
 import msgspec
-from policies.release.canary import Analysis, CanaryOptions, Kind, Verdict
 
+from policies.release.canary import Analysis, CanaryOptions, Kind, Snapshot, Verdict
 from policies.release.lifecycle import Command, Phase, Release, Verb, next_step
+from policies.release.margins import Margins
 from policies.release.observation import Observation
 from router.config.model import CanaryConfig, ModelConfig
 from router.control.releases.records import Evidence, percent_of
@@ -47,7 +48,7 @@ class Judge:
         return None if verb is None else (Command(verb=verb, at=now), verdict.reason)
 
     def _verb(self, release: Release, kind: Kind) -> Verb | None:
-        if kind is Kind.ROLL_BACK:
+        if kind is Kind.ROLLBACK:
             return Verb.ROLL_BACK
         if release.phase is not Phase.CANARY or kind is Kind.HOLD:
             return None
@@ -91,15 +92,12 @@ class Judge:
     def _restore(self, kept: bytes) -> None:
         """What cannot be read, or is of another release, is left: the evidence is gathered anew."""
         try:
-            salt, step_at, snapshot = msgspec.json.decode(
-                kept, type=tuple[str, float | None, Analysis.Snapshot]
-            )
-        except msgspec.MsgspecError:
-            log.warning("evidence that was kept cannot be read: it is gathered anew")
-            return
-        if salt == self.salt:
-            self._step_at = step_at
-            self._analysis.restore(snapshot)
+            salt, step_at, snapshot = msgspec.json.decode(kept, type=tuple[str, float | None, Snapshot])
+            if salt == self.salt:
+                self._analysis.restore(snapshot)
+                self._step_at = step_at
+        except ValueError as error:
+            log.warning("evidence that was kept cannot be used (%s): it is gathered anew", error)
 
 
 def options_of(model: ModelConfig) -> CanaryOptions:
@@ -109,8 +107,10 @@ def options_of(model: ModelConfig) -> CanaryOptions:
         min_requests=canary.min_requests,
         max_step_s=canary.max_step_s,
         false_rollback=canary.false_rollback,
-        error_margin=canary.margins.error,
-        ttft_ratio=canary.margins.ttft_ratio,
-        inter_token_ratio=canary.margins.inter_token_ratio,
-        by_tenant=model.split_by == "api_key",
+        margins=Margins(
+            error=canary.margins.error,
+            ttft_ratio=canary.margins.ttft_ratio,
+            inter_token_ratio=canary.margins.inter_token_ratio,
+        ),
+        per_tenant=model.split_by == "api_key",
     )

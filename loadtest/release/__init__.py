@@ -1,0 +1,1 @@
+"""Does the analysis of releases decide as promised? Generated requests through the shipped analyser."""
