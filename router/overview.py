@@ -14,23 +14,28 @@ from time import monotonic, time
 from policies.release.lifecycle import Release
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
-from router.admin.limits import limit_board
+from router.admin.limits import board_for, limit_board
 from router.api.openai import RequestRules
 from router.config.model import Config
+from router.config.origin import Origin
+from router.config.published import Published
+from router.config.reload import Reloader
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
 from router.control.kv_sums import KvSums
+from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join
 from router.control.messages import Member, Place
 from router.control.releases.releases import Releases
 from router.control.report_sums import added, both, sum_of
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
 from router.engines.engine import ReplicaLoad
-from router.fleet.build import build_fleet
+from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
+from router.fleet.rebuild import rebuild
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
@@ -58,10 +63,14 @@ LEARNING_S = 2.0
 class Overview:
     """Shows the sum of all workers as if it were one router. Make it inside the event loop it will run on."""
 
-    def __init__(self, config: Config, seat: Seat) -> None:
+    def __init__(
+        self, config: Config, seat: Seat, *, origin: Origin | None = None, published: Published | None = None
+    ) -> None:
+        """`origin` is the file that all follow; what is in force is told to them by way of `published`."""
         self.config = config
         self._seat = seat
-        self._fleet = build_fleet(config, Random(), seat.prefix_key)
+        self._tokenizers = Tokenizers()
+        self._fleet = build_fleet(config, Random(), seat.prefix_key, tokenizers=self._tokenizers)
         # Its policies learn what the workers' learn, so that they can explain what those would choose.
         self._sharing = join(config, seat)
         self._hearing = (
@@ -73,6 +82,7 @@ class Overview:
         self._kv_events = KvEvents(seat.prefix_key, self._learn)
         self._kv_sums = KvSums(self._kv_events)
         self._limits = limit_board(config, seat)
+        self._keys = KeyRing(config.keys, time)
         self._releases = Releases(config, seat, self.current_fleet, self._released, has_office=True)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
@@ -81,6 +91,14 @@ class Overview:
         self._tasks: list[asyncio.Task[None]] = []
         self._shadows = lambda: summed(report.shadows for report in self._all_reports())
         self.metrics = self._metrics()
+        self.reloader = Reloader(
+            config,
+            self.apply,
+            self.metrics.config,
+            origin,
+            history=None if published is None else published.read(),
+            publish=None if published is None else published.write,
+        )
         sources = Sources(
             fleet=self.current_fleet,
             metrics=self.metrics,
@@ -88,8 +106,9 @@ class Overview:
             rules=RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
             kv_events=self._kv_sums,
-            limits=self._limits,
-            keys=KeyRing(config.keys, time),
+            limits=lambda: self._limits,
+            keys=self._keys,
+            reloader=self.reloader,
             shadows=self._shadows,
             releases=self._releases.office,
         )
@@ -123,12 +142,34 @@ class Overview:
             await self._sharing.start()
         if self._limits is not None:
             await self._limits.store.start()
-        watched = watched_in(self.config, self._fleet)
-        self._verifier.follow(watched)
-        self._scraper.follow(watched)
-        self._kv_events.follow(watched)
+        self._follow()
         self._take_over()
-        self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
+        keeping = (self._keep_looking(), self._keep_spreading(), self.reloader.run())
+        self._tasks = [asyncio.create_task(each) for each in keeping]
+
+    async def apply(self, config: Config) -> None:
+        """Show and steer by `config` from now on; see `router.compose.Router.apply`."""
+        await asyncio.to_thread(self._tokenizers.load, config)
+        rebuilt = rebuild(self._fleet, self.config, config, self._seat.prefix_key, self._tokenizers)
+        self._limits = await board_for(config, self._seat, self._limits)
+        rebuilt.put_in_place()
+        self.config = config
+        self._fleet = with_traffic(rebuilt.fleet, config.models, self._releases.in_force)
+        self._releases.reconfigure(config)
+        self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
+        self._told_at = {place: at for place, at in self._told_at.items() if place in self._replicas}
+        if self._hearing is not None:
+            self._hearing.follow()
+        if self._limits is not None:
+            self._limits.renew(rules_of(config))
+        self._keys.renew(config.keys)
+        self._follow(rebuilt.anew)
+
+    def _follow(self, anew: Iterable[Replica] = ()) -> None:
+        watched = watched_in(self.config, self._fleet)
+        self._verifier.follow(watched, self.config.health)
+        self._scraper.follow(watched, self.config.scrape)
+        self._kv_events.follow(watched, anew)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -194,6 +235,8 @@ class Overview:
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
         self._show_queues()
+        config = self.metrics.config
+        config.behind = sum(report.generation != config.generation for report in self._desk.reports)
         if self._limits is not None:
             self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
         self.metrics.replace(sum_of(self._all_reports()))

@@ -12,6 +12,7 @@ import msgspec
 
 from policies.release.split import WHOLE
 from router.admin.limits import LimitsView
+from router.config.history import ConfigState
 from router.fleet.detection import Seen
 from router.fleet.expectation import State, Verdict
 from router.fleet.figures import Figure, Figures
@@ -137,10 +138,17 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
-    """`generation` counts the configurations in force; `reload_failed`: the newest was refused."""
+    """`generation` counts the configurations in force; `reload_failed`: the file was refused, for `mistakes`.
+
+    `rolled_back_to`: an earlier one is in force by an operator's wish. `behind`: workers that do not have the
+    one in force yet.
+    """
 
     generation: int
     reload_failed: bool
+    mistakes: list[str] = []
+    rolled_back_to: int | None = None
+    behind: int = 0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +180,16 @@ def replica_views(
 ) -> list[ReplicaView]:
     """`now` is the clock of `Replica.load_at`."""
     return [_replica_view(replica, reports, kv_events, now) for replica in replicas]
+
+
+def config_view(state: ConfigState) -> ConfigView:
+    return ConfigView(
+        generation=state.generation,
+        reload_failed=state.reload_failed,
+        mistakes=list(state.mistakes),
+        rolled_back_to=state.rolled_back_to,
+        behind=state.behind,
+    )
 
 
 def model_views(fleet: Fleet) -> list[ModelView]:

@@ -33,13 +33,15 @@ def both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
 
 
 def added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    added: Counter[str] = Counter()
+    """Counts by word."""
+    total_of: Counter[str] = Counter()
     for each in counts:
-        added.update(each)
-    return added
+        total_of.update(each)
+    return total_of
 
 
 def sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:
+    """Series by model, version and engine."""
     sums: dict[tuple[str, str, str], Series] = {}
     for report in reports:
         for key, series in report.series:

@@ -126,10 +126,11 @@ class VerifyPost:
         self.assign(watched)
 
     def assign(self, watched: Sequence[Watched]) -> None:
-        known = {each.replica: (each.subject, each.expect) for each in self._watched}
+        known = {each.replica for each in self._watched}
         self._watched = watched
         for each in watched:
-            if known.get(each.replica) != (each.subject, each.expect) and each.subject is not None:
+            # One that serves is judged by what is expected of it now as soon as it answers, not before.
+            if each.replica not in known and each.subject is not None:
                 each.replica.judge_identity(_UNASKED)
         self.hasten()
 

@@ -41,6 +41,16 @@ class Releases:
             else None
         )
 
+    @property
+    def in_force(self) -> Mapping[str, Release]:
+        """By model, of those that ever had one."""
+        return self._follower.known
+
+    def reconfigure(self, config: Config) -> None:
+        """Another configuration is in force, under the same releases."""
+        if self.office is not None:
+            self.office.reconfigure(config)
+
     def start(self) -> None:
         """Raises `OSError` if the folder of a seat cannot be used."""
         self._follower.start()
