@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from policies.release.harm import Tally, least_added, log_against, lower, mostly_below, most_added, upper
+from policies.release.harm import Tally, least_added, log_against, lower, most_added, mostly_below, upper
 
 
 def ever_missed(chance: Random, share: float, requests: int) -> bool:

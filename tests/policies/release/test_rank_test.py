@@ -6,9 +6,17 @@ from random import Random
 
 import pytest
 
-from policies.release.betting import RISKS
 from policies.release.observation import Observation
-from policies.release.rank_test import OTHERS, RankTest, Strata, Values, rank_factor, stratum_of, values_of
+from policies.release.rank_test import (
+    ODDS,
+    OTHERS,
+    RankTest,
+    Strata,
+    Values,
+    rank_factor,
+    stratum_of,
+    values_of,
+)
 
 
 def seen(**changes: object) -> Observation:
@@ -43,8 +51,8 @@ def few_whole_numbers(chance: Random) -> float:
 
 @pytest.mark.parametrize("count", [1, 3, 5, 7])
 def test_places_are_equally_likely_so_their_factors_have_a_mean_of_one(count: int) -> None:
-    for risk in RISKS:
-        factors = [rank_factor(risk, count, rank) for rank in range(count + 1)]
+    for odds in ODDS:
+        factors = [rank_factor(odds, count, rank) for rank in range(count + 1)]
         assert sum(factors) / (count + 1) == pytest.approx(1)
         assert factors == sorted(factors)
     assert rank_factor(3.0, 1, 1) == pytest.approx(2 * 3 / 4)
