@@ -5,11 +5,8 @@ from collections.abc import Mapping
 from random import Random
 from time import monotonic, time
 
-from starlette.applications import Starlette
-
 from policies.release.lifecycle import Release
 from policies.routing.events import Event, Forgotten
-from router.admin.app import Sources, create_admin_app
 from router.admin.limits import board_for, limit_board
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
@@ -36,16 +33,8 @@ from router.fleet.traffic import with_traffic
 from router.flow.upstreams import Upstreams
 from router.flow.watch import Watch
 from router.observe.events import Finished
-from router.observe.evidence import observation_of
-from router.observe.gauges import ReplicaGauges
-from router.observe.kv_events import KvEventMetrics
-from router.observe.limits import LimitStoreMetrics
-from router.observe.metrics import RouterMetrics
-from router.observe.queues import QueueGauge
-from router.observe.releases import ReleaseMetrics
-from router.observe.shadow import ShadowCounts, ShadowMetrics
-from router.observe.warm_joins import WarmJoinCounts
-from router.parts import inference_of, shadows_of, warm_joins_of
+from router.observe.shadow import ShadowCounts
+from router.parts import admin_app_of, inference_of, metrics_of, shadows_of, warm_joins_of
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
@@ -95,7 +84,7 @@ class Router:
         self.limits = limit_board(config, seat)
         self.shadow_counts = ShadowCounts()
         self.releases = Releases(config, seat, self.current_fleet, self._released, has_office=seat is None)
-        self.metrics = self._metrics()
+        self.metrics = metrics_of(self)
         self.reloader = Reloader(config, self.apply, self.metrics.config, origin, history=history)
         self.access_log = access_log_of(config)
         self.warm_joins = warm_joins_of(self)
@@ -108,36 +97,8 @@ class Router:
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self.keys)
         self.asgi_inference = InferenceApp(self.inference, budget_of(config))
         self.public_app = public_app(pages, self.asgi_inference)
-        self.admin_app = self._admin_app()
+        self.admin_app = admin_app_of(self)
         self._tasks: list[asyncio.Task[None]] = []
-
-    def _admin_app(self) -> Starlette:
-        sources = Sources(
-            fleet=self.current_fleet,
-            metrics=self.metrics,
-            reports=self.scraper,
-            rules=self.rules,
-            kv_events=self.kv_events,
-            limits=lambda: self.limits,
-            keys=self.keys,
-            reloader=self.reloader,
-            shadows=lambda: self.shadow_counts.tallies,
-            releases=self.releases.office,
-        )
-        return create_admin_app(sources, self.config.admin)
-
-    def _metrics(self) -> RouterMetrics:
-        more = [
-            ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
-            KvEventMetrics(self.current_fleet, self.kv_events.figures),
-            WarmJoinCounts(self.current_fleet),
-            LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
-            QueueGauge(self.current_fleet),
-            ShadowMetrics(lambda: self.shadow_counts.tallies),
-        ]
-        if self.releases.office is not None:
-            more.append(ReleaseMetrics(self.current_fleet, self.releases.office))
-        return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def current_fleet(self) -> Fleet:
         """The fleet in force; a request reads it once."""
@@ -147,10 +108,7 @@ class Router:
         self.metrics(event)
         if self.access_log is not None:
             self.access_log(event)
-        if event.arm is not None:
-            seen = observation_of(event)
-            if seen is not None:
-                self.releases.observe(event.arm.salt, seen)
+        self.releases.observe(event)
 
     async def start(self) -> None:
         self.releases.start()
@@ -305,7 +263,8 @@ class Router:
             self.warm_joins.changed(replica, gone=gone)
         replica.offer_room()
 
-    def _dropped_log_lines(self) -> int:
+    @property
+    def dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines
 
     async def _keep_house(self) -> None:

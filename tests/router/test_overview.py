@@ -10,11 +10,12 @@ from router.control.desk import Desk
 from router.control.membership import Seat
 from router.control.messages import Member, Place
 from router.control.reports import ReplicaReport, WorkerReport
+from router.control.roll import MAX_GONE
 from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
 from router.observe.shadow import ShadowKey, ShadowTally
-from router.overview import MAX_GONE, Overview
+from router.overview import Overview
 from tests.router.control.test_desk import report
 from tests.support.loops import run_strictly
 from tests.support.routers import config_text
@@ -121,7 +122,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         heard = made._kv_sums.figures(replica)
         assert heard is not None
         assert (heard.listeners, heard.events) == (2, 6 + 3 * MAX_GONE)
-        assert len(made._gone) == MAX_GONE
+        assert len(made._roll._gone) == MAX_GONE
 
     overview(tmp_path, test)
 
