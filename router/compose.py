@@ -270,16 +270,9 @@ class Router:
 
     def _shadows(self) -> Shadows | None:
         """None where no version gets copies."""
+        hooks = Hooks(failed=self._look_again, settle=self.verifier.settle)
         lanes = {
-            model: Lane(
-                plan,
-                Dispatcher(
-                    plan.limits,
-                    self.watch,
-                    self.upstreams,
-                    Hooks(failed=self._look_again, settle=self.verifier.settle),
-                ),
-            )
+            model: Lane(plan, Dispatcher(plan.limits, self.watch, self.upstreams, hooks))
             for model, plan in shadow_plans_of(self.config).items()
         }
         if not lanes:
