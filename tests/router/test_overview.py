@@ -106,7 +106,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
 
     def test(made: Overview, there: list[WorkerReport]) -> None:
         (replica,) = made.current_fleet().replicas
-        made._keep(worker(1, requests=3))
+        made._roll.keep(worker(1, requests=3))
         there.append(worker(2, requests=1))
         made._show()
         assert (answered(made), replica.own_in_flight) == (4, 1)
@@ -114,7 +114,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         made._show()
         assert answered(made) == 6
         for number in range(10, 10 + 3 * MAX_GONE):
-            made._keep(worker(number))
+            made._roll.keep(worker(number))
         made._show()
         assert answered(made) == copied(made) == 6 + 3 * MAX_GONE
         assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
@@ -135,7 +135,7 @@ def test_queues_add_up(tmp_path: Path) -> None:
         there += [worker(1, requests=3), worker(2, requests=4)]
         made._show()
         assert pool.queued == 7
-        made._keep(there.pop())
+        made._roll.keep(there.pop())
         made._show()
         assert pool.queued == 3
         there.clear()
