@@ -70,6 +70,11 @@ class Strata:
         rows.append(values)
         self._rows[stratum] = (hour, rows)
 
+    def holds(self, stratum: int, hour: int) -> bool:
+        """Whether there is any to compare with."""
+        kept, rows = self._rows.get(stratum, (hour, []))
+        return kept == hour and bool(rows)
+
     def take(self, stratum: int, hour: int, share: float) -> Sequence[Values]:
         """None, or an odd number up to 7: as many as stable has for each of the canary."""
         kept, rows = self._rows.get(stratum, (hour, []))

@@ -145,6 +145,7 @@ def test_as_many_are_taken_as_there_are_for_each(share: float, others: int) -> N
 def test_another_hour_is_another_stratum() -> None:
     strata = Strata()
     strata.keep(0, 5, row(1))
+    assert strata.holds(0, 5) and not strata.holds(0, 6) and not strata.holds(1, 5)
     assert strata.take(0, 6, 0.1) == ()
     strata.keep(0, 6, row(2))
     assert list(strata.take(0, 6, 0.1)) == [row(2)]
