@@ -145,7 +145,7 @@ class Router:
         new = [each for each in watched_in(config, fleet) if each.replica not in known]
         if new:
             self.verifier.follow([*there, *new])
-            await self.verifier.first_round(_FIRST_ANSWERS_S)
+            await self.verifier.judged((each.replica for each in new), _FIRST_ANSWERS_S)
 
     def _renew(self, anew: tuple[Replica, ...]) -> None:
         """Everything that is made of the configuration, by the one in force."""

@@ -183,7 +183,8 @@ def test_a_replica_that_moves_takes_along_what_is_known_of_its_process() -> None
     before = config({"v1": ["1", "2"]})
     fleet = built(before)
     first, second = fleet.replicas
-    first.up, second.draining = False, True
+    first.judge_health(well=False)
+    second.draining = True
     new = after(fleet, before, config({"v1": ["2"], "v2": ["1", "2"]}))
     moved = {(r.identity.version, r.id): (r.up, r.draining) for r in new.replicas}
     assert moved == {("v1", "2"): (True, True), ("v2", "1"): (False, False), ("v2", "2"): (True, True)}
