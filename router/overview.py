@@ -25,12 +25,12 @@ from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
 from router.control.kv_sums import KvSums
 from router.control.limits.of_config import rules_of
+from router.control.load_news import LoadNews
 from router.control.membership import Seat, join
-from router.control.messages import Member, Place
+from router.control.messages import Member
 from router.control.releases.releases import Releases
 from router.control.report_sums import added, both, sum_of
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
-from router.engines.engine import ReplicaLoad
 from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
@@ -52,8 +52,6 @@ from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
 LOOK_S = 0.5
-SPREAD_S = 0.05
-"""How soon workers have what an engine said; it is said about once a second."""
 MAX_GONE = 16
 """Last reports of workers that are gone, kept apart: one that only lost its line comes back soon."""
 LEARNING_S = 2.0
@@ -86,18 +84,14 @@ class Overview:
         self._releases = Releases(config, seat, self.current_fleet, self._released, has_office=True)
         self._desk = Desk(self._greeting, self._keep)
         self._gone: dict[Member, WorkerReport] = {}
-        self._told_at: dict[Place, float] = {}
+        self._news = LoadNews(lambda: self._replicas, self._desk.tell)
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
         self._shadows = lambda: summed(report.shadows for report in self._all_reports())
         self.metrics = self._metrics()
+        history, publish = (None, None) if published is None else (published.read(), published.write)
         self.reloader = Reloader(
-            config,
-            self.apply,
-            self.metrics.config,
-            origin,
-            history=None if published is None else published.read(),
-            publish=None if published is None else published.write,
+            config, self.apply, self.metrics.config, origin, history=history, publish=publish
         )
         sources = Sources(
             fleet=self.current_fleet,
@@ -144,7 +138,7 @@ class Overview:
             await self._limits.store.start()
         self._follow()
         self._take_over()
-        keeping = (self._keep_looking(), self._keep_spreading(), self.reloader.run())
+        keeping = (self._keep_looking(), self._news.keep_spreading(), self.reloader.run())
         self._tasks = [asyncio.create_task(each) for each in keeping]
 
     async def apply(self, config: Config) -> None:
@@ -157,7 +151,6 @@ class Overview:
         self._fleet = with_traffic(rebuilt.fleet, config.models, self._releases.in_force)
         self._releases.reconfigure(config)
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
-        self._told_at = {place: at for place, at in self._told_at.items() if place in self._replicas}
         if self._hearing is not None:
             self._hearing.follow()
         if self._limits is not None:
@@ -295,30 +288,11 @@ class Overview:
 
     def _greeting(self) -> Iterable[Wish]:
         self._show()
-        return [self._draining(), Loads(self._loads())]
+        return [self._draining(), Loads(self._news.all())]
 
     def _draining(self) -> Draining:
         return Draining([place for place, replica in self._replicas.items() if replica.draining])
 
-    def _loads(self) -> list[tuple[Place, float, ReplicaLoad]]:
-        return [
-            (place, replica.load_at, replica.load)
-            for place, replica in self._replicas.items()
-            if replica.load is not None
-        ]
-
     def _noticed(self, replica: Replica) -> None:
-        self._spread()
+        self._news.spread()
         self._desk.tell(LookAgain(place_of(replica)))
-
-    async def _keep_spreading(self) -> None:
-        while True:
-            self._spread()
-            await asyncio.sleep(SPREAD_S)
-
-    def _spread(self) -> None:
-        """Tell the workers what engines said since the last time."""
-        news = [each for each in self._loads() if self._told_at.get(each[0]) != each[1]]
-        if news:
-            self._told_at |= {place: at for place, at, _ in news}
-            self._desk.tell(Loads(news))

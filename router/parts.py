@@ -19,7 +19,7 @@ def inference_of(router: "Router") -> Inference:
     config, shadows, warm_joins = router.config, router.shadows, router.warm_joins
     limits = limits_of(config)
     hooks = Hooks(
-        failed=router.look_again,
+        failed=router.tidings.look_again,
         answered=None if warm_joins is None else warm_joins.answered,
         make_room=None if shadows is None else shadows.make_room,
         settle=router.verifier.settle,
@@ -43,7 +43,7 @@ def warm_joins_of(router: "Router") -> WarmJoins | None:
     prompts = warm_prompts_of(router.config)
     if not prompts or (router.seat is not None and router.seat.number != 1):
         return None
-    asker = OneTokenAsker(router.upstreams, router.config.timeouts.first_token_s, router.look_again)
+    asker = OneTokenAsker(router.upstreams, router.config.timeouts.first_token_s, router.tidings.look_again)
     return WarmJoins(router.fleet, prompts, asker.ask, draining=lambda: router.front_end.draining)
 
 
@@ -58,7 +58,8 @@ def shadows_of(router: "Router", before: Shadows | None = None) -> Shadows | Non
         return None
     lanes = {
         model: Lane(
-            plan, Dispatcher(plan.limits, router.watch, router.upstreams, Hooks(failed=router.look_again))
+            plan,
+            Dispatcher(plan.limits, router.watch, router.upstreams, Hooks(failed=router.tidings.look_again)),
         )
         for model, plan in plans.items()
     }

@@ -85,7 +85,7 @@ class Verifier:
         unasked = set(replicas)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while unasked := {each for each in unasked if each.verdict is _UNASKED}:
+                while unasked := {each for each in unasked if each.verdict is _UNASKED}:  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_S)
 
     def doubt(self, replica: Replica, *, gone: bool = False) -> None:
