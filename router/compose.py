@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from random import Random
 from time import monotonic, time
 
-from starlette.applications import Starlette
-
 from policies.release.lifecycle import Release
-from router.admin.app import Sources, create_admin_app
+from policies.routing.events import Event, Forgotten
 from router.admin.limits import board_for, limit_board
 from router.api.errors import RouterDraining
 from router.api.openai import RequestRules
@@ -16,15 +14,16 @@ from router.config.history import History
 from router.config.model import Config
 from router.config.origin import Origin
 from router.config.reload import Reloader
-from router.control.hearing import Hearing, share, tickets_of
+from router.control.hearing import Hearing, place_of, share, tickets_of
 from router.control.keys import KeyRing
 from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join, prefix_key
+from router.control.messages import Place
 from router.control.releases.releases import Releases
 from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
-from router.fleet.prober import Prober
+from router.fleet.prober import HealthChange, Prober
 from router.fleet.rebuild import rebuild
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
@@ -34,21 +33,12 @@ from router.fleet.traffic import with_traffic
 from router.flow.upstreams import Upstreams
 from router.flow.watch import Watch
 from router.observe.events import Finished
-from router.observe.evidence import observation_of
-from router.observe.gauges import ReplicaGauges
-from router.observe.kv_events import KvEventMetrics
-from router.observe.limits import LimitStoreMetrics
-from router.observe.metrics import RouterMetrics
-from router.observe.queues import QueueGauge
-from router.observe.releases import ReleaseMetrics
-from router.observe.shadow import ShadowCounts, ShadowMetrics
-from router.observe.warm_joins import WarmJoinCounts
-from router.parts import inference_of, shadows_of, warm_joins_of
+from router.observe.shadow import ShadowCounts
+from router.parts import admin_app_of, inference_of, metrics_of, shadows_of, warm_joins_of
 from router.serving.app import PublicPages, public_app
 from router.serving.asgi import InferenceApp
 from router.serving.front import FrontEnd
 from router.settings import access_log_of, budget_of, keeping_of, load_fresh_s_of, queues_of, warm_prompts_of
-from router.tidings import Tidings
 
 _HOUSEKEEPING_S = 1.0
 _FIRST_ANSWERS_S = 1.0
@@ -76,26 +66,25 @@ class Router:
         self._prefix_key = key = prefix_key(config) if seat is None else seat.prefix_key
         self._tokenizers = Tokenizers()
         self.fleet = build_fleet(config, Random(), key, tokenizers=self._tokenizers)
-        self.tidings = Tidings(self)
         # Some engines empty their events as they are read: of several processes the overview may.
-        self.kv_events = KvEvents(key, self.tidings.learn, pulls=seat is None)
+        self.kv_events = KvEvents(key, self._learn, pulls=seat is None)
         self.sharing = join(config, seat)
         if self.sharing is not None:
             self._tickets = tickets_of(self.sharing)
             share(self.fleet, self.sharing, self._tickets)
             self.hearing = Hearing(self.current_fleet, self.sharing)
-            self.sharing.on_event(self.tidings.heard)
+            self.sharing.on_event(self._heard)
         self.watch = Watch()
         self.upstreams = Upstreams(keeping_of(config))
-        self.scraper = Scraper(config.scrape, noticed=self.tidings.look_again, restarted=self.tidings.forget)
-        self.verifier = Verifier(config.health, changed=self.tidings.verdict_changed)
+        self.scraper = Scraper(config.scrape, noticed=self.look_again, restarted=self._forget)
+        self.verifier = Verifier(config.health, changed=self._verdict_changed)
         self.prober = Prober(
-            config.health, changed=self.tidings.health_changed, load_fresh_s=load_fresh_s_of(config)
+            config.health, changed=self._health_changed, load_fresh_s=load_fresh_s_of(config)
         )
         self.limits = limit_board(config, seat)
         self.shadow_counts = ShadowCounts()
         self.releases = Releases(config, seat, self.current_fleet, self._released, has_office=seat is None)
-        self.metrics = self._metrics()
+        self.metrics = metrics_of(self)
         self.reloader = Reloader(config, self.apply, self.metrics.config, origin, history=history)
         self.access_log = access_log_of(config)
         self.warm_joins = warm_joins_of(self)
@@ -105,41 +94,11 @@ class Router:
         self.keys = KeyRing(config.keys, time)
         self.inference = inference_of(self)
         self.front_end = FrontEnd(self.inference, budget_of(config))
-        self.asgi_inference = InferenceApp(self.inference, budget_of(config))
-        self.public_app, self.admin_app = self._public_app(), self._admin_app()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def _public_app(self) -> Starlette:
         pages = PublicPages(self.current_fleet, lambda: self.front_end.draining, self.keys)
-        return public_app(pages, self.asgi_inference)
-
-    def _admin_app(self) -> Starlette:
-        sources = Sources(
-            fleet=self.current_fleet,
-            metrics=self.metrics,
-            reports=self.scraper,
-            rules=self.rules,
-            kv_events=self.kv_events,
-            limits=lambda: self.limits,
-            keys=self.keys,
-            reloader=self.reloader,
-            shadows=lambda: self.shadow_counts.tallies,
-            releases=self.releases.office,
-        )
-        return create_admin_app(sources, self.config.admin)
-
-    def _metrics(self) -> RouterMetrics:
-        more = [
-            ReplicaGauges(self.current_fleet, self.scraper.figures, monotonic),
-            KvEventMetrics(self.current_fleet, self.kv_events.figures),
-            WarmJoinCounts(self.current_fleet),
-            LimitStoreMetrics(lambda: None if self.limits is None else self.limits.state),
-            QueueGauge(self.current_fleet),
-            ShadowMetrics(lambda: self.shadow_counts.tallies),
-        ]
-        if self.releases.office is not None:
-            more.append(ReleaseMetrics(self.current_fleet, self.releases.office))
-        return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
+        self.asgi_inference = InferenceApp(self.inference, budget_of(config))
+        self.public_app = public_app(pages, self.asgi_inference)
+        self.admin_app = admin_app_of(self)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def current_fleet(self) -> Fleet:
         """The fleet in force; a request reads it once."""
@@ -149,10 +108,7 @@ class Router:
         self.metrics(event)
         if self.access_log is not None:
             self.access_log(event)
-        if event.arm is not None:
-            seen = observation_of(event)
-            if seen is not None:
-                self.releases.observe(event.arm.salt, seen)
+        self.releases.observe(event)
 
     async def start(self) -> None:
         self.releases.start()
@@ -254,11 +210,61 @@ class Router:
         if self.access_log is not None:
             await self.access_log.close()
 
+    def look_again(self, replica: Replica) -> None:
+        """A replica failed a request, or shows that it has changed: probe it now, not at its next turn."""
+        self.prober.hasten(replica)
+
     def _released(self, releases: Mapping[str, Release]) -> None:
         """Traffic is elsewhere from now on: the same pools under other routes."""
         self.fleet = with_traffic(self.fleet, self.config.models, releases)
 
-    def _dropped_log_lines(self) -> int:
+    def _learn(self, replica: Replica, event: Event) -> None:
+        """A replica said something of its cache."""
+        route = self.fleet.routes.get(f"{replica.identity.model}@{replica.identity.version}")
+        if route is not None and route.pool.policy.learns:
+            route.pool.policy.observe(event)
+
+    def _heard(self, model: str, version: str, event: Event) -> None:
+        """Others found that a replica began anew: its publisher did, too."""
+        if isinstance(event, Forgotten):
+            place = Place(model, version, event.replica)
+            for replica in self.fleet.replicas:
+                if place_of(replica) == place:
+                    self.kv_events.hasten(replica)
+                    # Without a seat this process reads the metrics itself.
+                    if self.warm_joins is not None and self.seat is not None:
+                        self.warm_joins.forgotten(replica)
+
+    def _forget(self, replica: Replica) -> None:
+        """An engine began anew: its cache is empty, whatever was sent there."""
+        self.verifier.doubt(replica)
+        self.kv_events.hasten(replica)
+        for pool in self.fleet.pools.values():
+            pool.forget(replica, monotonic())
+        if self.warm_joins is not None:
+            self.warm_joins.forgotten(replica)
+
+    def _health_changed(self, change: HealthChange) -> None:
+        if self.warm_joins is not None:
+            self.warm_joins.changed(change.replica, gone=change.gone)
+        if change.up:
+            self.verifier.hasten(change.replica)
+            self.scraper.hasten(change.replica)
+            self.kv_events.hasten(change.replica)
+        elif change.gone:
+            self.verifier.doubt(change.replica, gone=True)
+        change.replica.offer_room()
+
+    def _verdict_changed(self, replica: Replica) -> None:
+        gone = replica.verdict.state == "gone"
+        if gone:
+            self.prober.hasten(replica)
+        if self.warm_joins is not None and (gone or replica.up):
+            self.warm_joins.changed(replica, gone=gone)
+        replica.offer_room()
+
+    @property
+    def dropped_log_lines(self) -> int:
         return 0 if self.access_log is None else self.access_log.dropped_lines
 
     async def _keep_house(self) -> None:

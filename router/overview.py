@@ -6,7 +6,6 @@ some engines empty what is read. So it is with KV events: those that can be read
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
 from time import monotonic, time
@@ -25,12 +24,13 @@ from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
 from router.control.kv_sums import KvSums
 from router.control.limits.of_config import rules_of
-from router.control.load_news import LoadNews
 from router.control.membership import Seat, join
-from router.control.messages import Member
+from router.control.messages import Place
 from router.control.releases.releases import Releases
-from router.control.report_sums import added, both, sum_of
-from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
+from router.control.report_sums import added, queued_in, sum_of
+from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, places
+from router.control.roll import Roll
+from router.engines.engine import ReplicaLoad
 from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
@@ -52,8 +52,8 @@ from router.observe.warm_joins import WarmJoinCounts
 from router.observe.workers import WorkerGauges
 
 LOOK_S = 0.5
-MAX_GONE = 16
-"""Last reports of workers that are gone, kept apart: one that only lost its line comes back soon."""
+SPREAD_S = 0.05
+"""How soon workers have what an engine said; it is said about once a second."""
 LEARNING_S = 2.0
 """So long after its start an overview believes workers about what is draining: it may be a new one."""
 
@@ -82,16 +82,20 @@ class Overview:
         self._limits = limit_board(config, seat)
         self._keys = KeyRing(config.keys, time)
         self._releases = Releases(config, seat, self.current_fleet, self._released, has_office=True)
-        self._desk = Desk(self._greeting, self._keep)
-        self._gone: dict[Member, WorkerReport] = {}
-        self._news = LoadNews(lambda: self._replicas, self._desk.tell)
+        self._roll = Roll(lambda: self._desk.reports)
+        self._desk = Desk(self._greeting, self._roll.keep)
+        self._told_at: dict[Place, float] = {}
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
-        self._shadows = lambda: summed(report.shadows for report in self._all_reports())
+        self._shadows = lambda: summed(report.shadows for report in self._roll.all)
         self.metrics = self._metrics()
-        history, publish = (None, None) if published is None else (published.read(), published.write)
         self.reloader = Reloader(
-            config, self.apply, self.metrics.config, origin, history=history, publish=publish
+            config,
+            self.apply,
+            self.metrics.config,
+            origin,
+            history=None if published is None else published.read(),
+            publish=None if published is None else published.write,
         )
         sources = Sources(
             fleet=self.current_fleet,
@@ -123,7 +127,7 @@ class Overview:
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def _dropped_log_lines(self) -> int:
-        return sum(report.dropped_log_lines for report in self._all_reports())
+        return sum(report.dropped_log_lines for report in self._roll.all)
 
     def current_fleet(self) -> Fleet:
         return self._fleet
@@ -138,7 +142,7 @@ class Overview:
             await self._limits.store.start()
         self._follow()
         self._take_over()
-        keeping = (self._keep_looking(), self._news.keep_spreading(), self.reloader.run())
+        keeping = (self._keep_looking(), self._keep_spreading(), self.reloader.run())
         self._tasks = [asyncio.create_task(each) for each in keeping]
 
     async def apply(self, config: Config) -> None:
@@ -151,6 +155,7 @@ class Overview:
         self._fleet = with_traffic(rebuilt.fleet, config.models, self._releases.in_force)
         self._releases.reconfigure(config)
         self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
+        self._told_at = {place: at for place, at in self._told_at.items() if place in self._replicas}
         if self._hearing is not None:
             self._hearing.follow()
         if self._limits is not None:
@@ -222,26 +227,19 @@ class Overview:
     # ---- from the workers ----
 
     def _show(self) -> None:
-        self._forget_returned()
-        now, ever = dict(places(self._desk.reports)), dict(places(self._all_reports()))
+        self._roll.forget_returned()
+        now, ever = dict(places(self._desk.reports)), dict(places(self._roll.all))
         for place, replica in self._replicas.items():
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
-        self._show_queues()
+        queued = queued_in(self._desk.reports)
+        for version, pool in self._fleet.pools.items():
+            pool.queued = queued[version]
         config = self.metrics.config
         config.behind = sum(report.generation != config.generation for report in self._desk.reports)
         if self._limits is not None:
             self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
-        self.metrics.replace(sum_of(self._all_reports()))
-
-    def _show_queues(self) -> None:
-        """Each worker has a queue of its own; shown is the sum."""
-        queued = Counter[tuple[str, str]]()
-        for report in self._desk.reports:
-            for model, version, count in report.queued:
-                queued[model, version] += count
-        for place, pool in self._fleet.pools.items():
-            pool.queued = queued[place]
+        self.metrics.replace(sum_of(self._roll.all))
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
         """Up is what all workers find up: one that some do not use is not all right."""
@@ -261,24 +259,6 @@ class Overview:
             self._kv_events.hasten(replica)
         replica.up = up
 
-    def _all_reports(self) -> list[WorkerReport]:
-        """Of those that are there, and the last of those that are gone."""
-        return [*self._desk.reports, *self._gone.values()]
-
-    def _keep(self, report: WorkerReport) -> None:
-        """Its counters stay in the sums; what it had in flight is over."""
-        self._forget_returned()
-        self._gone[report.member] = report
-        if len(self._gone) > MAX_GONE:
-            first, second, *_ = self._gone.values()
-            del self._gone[first.member]
-            self._gone[second.member] = both(first, second)
-
-    def _forget_returned(self) -> None:
-        """Who lost its line, and not its life, has called again."""
-        for report in self._desk.reports:
-            self._gone.pop(report.member, None)
-
     async def _keep_looking(self) -> None:
         while True:
             await self.refresh()
@@ -288,11 +268,30 @@ class Overview:
 
     def _greeting(self) -> Iterable[Wish]:
         self._show()
-        return [self._draining(), Loads(self._news.all())]
+        return [self._draining(), Loads(self._loads())]
 
     def _draining(self) -> Draining:
         return Draining([place for place, replica in self._replicas.items() if replica.draining])
 
+    def _loads(self) -> list[tuple[Place, float, ReplicaLoad]]:
+        return [
+            (place, replica.load_at, replica.load)
+            for place, replica in self._replicas.items()
+            if replica.load is not None
+        ]
+
     def _noticed(self, replica: Replica) -> None:
-        self._news.spread()
+        self._spread()
         self._desk.tell(LookAgain(place_of(replica)))
+
+    async def _keep_spreading(self) -> None:
+        while True:
+            self._spread()
+            await asyncio.sleep(SPREAD_S)
+
+    def _spread(self) -> None:
+        """Tell the workers what engines said since the last time."""
+        news = [each for each in self._loads() if self._told_at.get(each[0]) != each[1]]
+        if news:
+            self._told_at |= {place: at for place, at, _ in news}
+            self._desk.tell(Loads(news))

@@ -53,6 +53,8 @@ class Exchange:
         """When bytes were last written, monotonic."""
         self._keep_alive = keep_alive
         self._done = done
+        # Of the process that took the request; another one may have taken its place since.
+        self._core = replica.core
         self._struck: set[int] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -90,7 +92,7 @@ class Exchange:
         """The client was gone before the handler returned."""
         if not isinstance(reply, Response):
             for generation in reply.generations:
-                self.replica.core.abort(generation)
+                self._core.abort(generation)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         """A handler that raised is a mistake of the simulation: report it, and answer a plain 500."""
@@ -184,7 +186,7 @@ class Exchange:
         """Free what the engine holds for this exchange; the outputs of the abort itself go nowhere."""
         for generation in self.unfinished():
             generation.subscribe(_ignore)
-            self.replica.core.abort(generation)
+            self._core.abort(generation)
 
     # ---- the client leaves ----
 
@@ -198,7 +200,7 @@ class Exchange:
         if when == "at_once" or self.hung:
             self._notice()
         elif when == "next_token":
-            self.replica.core.after_step(self._notice)
+            self._core.after_step(self._notice)
         elif when == "polled":
             since = (now - self.record.arrived_s) % _POLL_S
             asyncio.get_running_loop().call_later(_POLL_S - since, self._notice)

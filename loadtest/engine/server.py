@@ -21,8 +21,6 @@ from loadtest.engine.request_log import RequestLog
 MAIN = "http"
 """Name of the main listener; a dialect may have further ones."""
 
-RESTART_PAUSE_S = 0.02
-
 
 class RunningEngine:
     """Made by `serve_engine`. An async context manager that closes itself."""
@@ -48,6 +46,7 @@ class RunningEngine:
 
     def _boot(self) -> None:
         """What a new process begins with: an empty engine and its dialect."""
+        self.booted_at = time.monotonic()
         self.core = EngineCore(self.options)
         self.dialect: Dialect = dialect_class(self.options.dialect)(self.core, self.options)
         self._routers = {name: Router(routes) for name, routes in self._listeners().items()}
@@ -118,20 +117,30 @@ class RunningEngine:
 
         `options`: of another kind, perhaps: another model, another version.
         """
+        await self._finish_accepting()
         self.die()
         self.options = options or self.options
         self._boot()
         self._apply_engine_faults()
         await self.listen()
 
+    async def _finish_accepting(self) -> None:
+        """Whoever is being accepted now is to be reset, too: asyncio would forget it, open."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers.values():
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
+
     def restart_soon(self, options: EngineOptions) -> None:
-        """The same, once what is being answered now has a moment to get away."""
+        """The same, in a moment: the answer to whoever ordered it gets away first."""
         loop = asyncio.get_running_loop()
 
         def begin() -> None:
             self._restarting = loop.create_task(self.restart(options))
 
-        loop.call_later(RESTART_PAUSE_S, begin)
+        loop.call_later(0.02, begin)
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         """Stop as on SIGTERM: let requests finish for `drain_s` seconds, abort the rest, close."""

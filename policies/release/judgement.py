@@ -30,8 +30,8 @@ def wrong_ratio(samples: Samples) -> str | None:
     if not ratio.wrong:
         return None
     return (
-        f"the canary has {ratio.canary} of {ratio.units} sessions and should have {ratio.expected:.0f}: "
-        "the split or the observations are wrong, so nothing that is compared can be believed"
+        f"the canary has {ratio.canary} of {ratio.units} units and should have {ratio.expected:.0f}: the "
+        "split or the observations are wrong, and so is every comparison"
     )
 
 

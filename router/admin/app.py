@@ -25,19 +25,18 @@ from router.admin.answers import NO_STORE, json_answer
 from router.admin.configuration import ConfigApi
 from router.admin.explain import explained
 from router.admin.limits import LimitBoard, LimitsView
+from router.admin.model_views import ModelsView, model_views
 from router.admin.page import Page
 from router.admin.releases import ReleaseApi
 from router.admin.shadows import shadows_view
 from router.admin.views import (
     KvReports,
-    ModelsView,
     ReplicasView,
     ReplicaView,
     Reports,
     StatusView,
     config_view,
     find_replicas,
-    model_views,
     replica_views,
 )
 from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, RequestError, TurnoutError

@@ -62,7 +62,7 @@ def release() -> None:
 @release.command()
 @click.argument("model")
 @click.argument("version")
-@click.option("--percent", type=float, help="Begin with this share instead of the first step; stays so.")
+@click.option("--percent", type=float, help="Begin with this share instead of the first step.")
 @click.option("--manual", is_flag=True, help="Only people move it; evidence is gathered and shown.")
 @click.option("--force", is_flag=True, help="Also a version that was rolled back, or is not ready.")
 @_moving

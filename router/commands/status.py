@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from router.admin.views import ConfigView, ModelView, ReplicaView, StatusView, VersionView
+from router.admin.model_views import ModelView, VersionView
+from router.admin.views import ConfigView, ReplicaView, StatusView
 from router.commands.admin_client import ADMIN_URL, AdminClient
 from router.commands.limit_table import limits_table
 from router.fleet.kv_figures import KvFigures

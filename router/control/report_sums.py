@@ -47,3 +47,12 @@ def sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series
         for key, series in report.series:
             sums.setdefault(key, Series()).merge(series)
     return sums
+
+
+def queued_in(reports: Iterable[WorkerReport]) -> Counter[tuple[str, str]]:
+    """How many wait, by model and version: each worker has a queue of its own."""
+    queued = Counter[tuple[str, str]]()
+    for report in reports:
+        for model, version, count in report.queued:
+            queued[model, version] += count
+    return queued

@@ -29,6 +29,8 @@ AGAIN = 6.0
 JITTER = 0.1
 WARMING_S = 0.4
 """The longest time between two questions to one that does not answer yet."""
+START_S = 1.0
+"""So long a start waits for replicas to say who they are; those that are slower join later."""
 LOOK_S = 0.005
 HASTE_S = 0.05
 """The shortest between two questions."""
@@ -72,7 +74,7 @@ class Verifier:
         posts = {post: None for each in watched if (post := self._rounds.of(each.replica)) is not None}
         self._posts = list(posts)
 
-    async def first_round(self, timeout_s: float) -> None:
+    async def first_round(self, timeout_s: float = START_S) -> None:
         """Wait until every process has been asked once, or has not answered for so long."""
         waiting = [asyncio.ensure_future(post.asked.wait()) for post in self._posts]
         if waiting:
@@ -85,6 +87,7 @@ class Verifier:
         unasked = set(replicas)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
+                # A verdict is a value, set by whichever post asks: there is nothing to wait on.
                 while unasked := {each for each in unasked if each.verdict is _UNASKED}:  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_S)
 

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator
@@ -292,6 +293,31 @@ def test_a_restart_is_a_new_process_on_the_same_port() -> None:
             assert (await post(running, "/v1/completions", STREAM)).whole
 
     asyncio.run(main())
+
+
+def test_another_model_may_take_its_place() -> None:
+    """By itself, and when another process orders it."""
+
+    async def main() -> None:
+        async with engine("vllm") as running:
+            port = running.port
+            await running.restart(dataclasses.replace(running.options, model="other"))
+            assert await names(running) == ["other"]
+            order = {"model": "third", "extra": {"version": "0.40.0"}}
+            assert (await post(running, "/_sim/restart", order)).status == 202
+            async with asyncio.timeout(10):
+                while running.options.model != "third" or not running.listening:
+                    await asyncio.sleep(0.01)
+            assert await names(running) == ["third"]
+            assert (await get(running, "/version")).json() == {"version": "0.40.0"}
+            assert running.port == port
+            assert (await post(running, "/_sim/restart", {"modell": "x"})).status == 400
+
+    asyncio.run(main())
+
+
+async def names(running: RunningEngine) -> list[str]:
+    return [card["id"] for card in (await get(running, "/v1/models")).json()["data"]]
 
 
 def test_a_mistake_in_a_handler_is_reported_and_answered() -> None:

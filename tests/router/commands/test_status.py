@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from router.admin.model_views import ModelView, VersionView
 from router.admin.views import (
     ConfigView,
     FiguresView,
-    ModelView,
     ReplicaView,
     StatusView,
-    VersionView,
+    VerificationView,
 )
 from router.commands import status as command
 from router.commands.status import status
@@ -97,6 +97,27 @@ def run(
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
     with Listener(code, content, token).running() as listener:
         return CliRunner(env=env).invoke(status, ["--admin", listener.url, *arguments])
+
+
+def test_what_is_not_verified_is_said_with_its_fields() -> None:
+    """In the table as a state, below it as sentences."""
+    shown = document(
+        replica("gpu-1", up=False, verification=VerificationView(state="mismatch")),
+        replica("gpu-2", up=False, verification=VerificationView(state="warming", waits_for="no answer")),
+        replica("gpu-3", up=False, verification=VerificationView(state="gone", waits_for="refused")),
+    )
+    [model] = shown.models
+    unverified = {
+        "gpu-1": ["is not what its version says: dtype: expected bfloat16, the replica says float16"],
+        "gpu-2": ["waits to be verified: no answer"],
+    }
+    version = msgspec.structs.replace(model.versions[0], unverified=unverified)
+    shown = msgspec.structs.replace(shown, models=[msgspec.structs.replace(model, versions=[version])])
+    output = run(shown).output
+    for name, state in (("gpu-1", "not verified"), ("gpu-2", "warming"), ("gpu-3", "down")):
+        assert any(name in line and state in line for line in output.splitlines())
+    for name, [complaint] in unverified.items():
+        assert f"! {name} (v1) {complaint}" in output
 
 
 def test_the_table_shows_what_replicas_do() -> None:

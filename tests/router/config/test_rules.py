@@ -33,6 +33,13 @@ def with_replicas(*replicas: str) -> str:
 
 
 CASES = {
+    "a digest that nobody could say": (
+        MODEL + f'expect = {{ tokenizer_sha256 = "{"a" * 64}" }}',
+        (
+            "7: models.m.versions.v1.expect.tokenizer_sha256: no engine says it; "
+            'write the directory of the files too: artefact = "DIRECTORY"'
+        ),
+    ),
     "one port for both listeners": (
         "[server]\nport = 9000\n[admin]\nport = 9000" + MODEL,
         "4: admin.port: 9000 is the port of [server]; the admin listener needs one of its own",
