@@ -11,6 +11,7 @@ _LISTENER: Final = "a listener cannot move while it serves"
 _PROCESSES: Final = "processes are made at the start"
 _LOG: Final = "logs are opened at the start"
 _REDIS: Final = "who shares this Redis agreed on it at the start"
+_RELEASES: Final = "releases are kept, and told of, in one place for as long as the router runs"
 
 RESTART: Final[Mapping[tuple[str, str], str]] = {
     ("server", "host"): _LISTENER,
@@ -26,6 +27,8 @@ RESTART: Final[Mapping[tuple[str, str], str]] = {
     ("redis", "url"): _REDIS,
     ("redis", "on_failure"): _REDIS,
     ("redis", "timeout_ms"): _REDIS,
+    ("releases", "file"): _RELEASES,
+    ("releases", "webhook"): _RELEASES,
 }
 """Section and option, and why it needs a restart. All else is applied in place."""
 

@@ -186,6 +186,31 @@ def test_who_waits_is_served_by_a_replica_that_comes(tmp_path: Path) -> None:
     run_strictly(run())
 
 
+def test_a_release_under_way_goes_on(tmp_path: Path) -> None:
+    """A reload says what there is; who gets what a release says, until its version is gone."""
+    file = tmp_path / "turnout.toml"
+
+    async def run() -> None:
+        async with named_replicas("v1-a", "v2-a") as peers:
+            both = {"v1": [peers["v1-a"]], "v2": [peers["v2-a"]]}
+
+            async def test(running: RunningRouter, admin: httpx.AsyncClient) -> None:
+                order = {"verb": "start", "version": "v2", "percent": 100, "manual": True}
+                assert (await admin.post("/api/releases/m", json=order)).status_code == 200
+                async with raw_client(running.port) as client:
+                    assert said_by(await ask(client)) == "v2-a"
+                    for number, more in ((2, "[timeouts]\ntotal_s = 100\n"), (3, "")):
+                        text = versions_text(both, more=more)
+                        await change(running, admin, file, text, number)
+                        assert said_by(await ask(client)) == "v2-a"
+                    await change(running, admin, file, versions_text({"v1": both["v1"]}), 4)
+                    assert said_by(await ask(client)) == "v1-a"
+
+            await serving(versions_text(both), file, test)
+
+    run_strictly(run())
+
+
 def test_limits_change_and_keep_what_is_used(tmp_path: Path) -> None:
     """A budget that is used up stays so over a reload that is about something else, and a new one counts."""
     file = tmp_path / "turnout.toml"
