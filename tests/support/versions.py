@@ -37,6 +37,7 @@ def versions_text(replicas: Mapping[str, Sequence[str]], *, model: str = "", top
         f"[models.m.versions.{version}]\nserved_name = 'served'\nreplicas = [{', '.join(f'{{ {one} }}' for one in entries)}]\n"
         for version, entries in replicas.items()
     )
+    policy = "" if model.startswith("policy") else 'policy = "least_requests"\n'
     return f"""
 [server]
 port = 0
@@ -47,8 +48,7 @@ port = 0
 {top}
 [models.m]
 stable = "v1"
-policy = "least_requests"
-{model}
+{policy}{model}
 {versions}
 """
 
