@@ -142,3 +142,24 @@ def test_a_release_without_a_ramp_is_moved_by_people_alone(tmp_path: Path) -> No
         assert (document["manual"], document["percent"]) == (True, 1.0)
 
     with_versions(test, tmp_path, model="")
+
+
+def test_a_version_that_is_not_what_it_should_be_is_not_released(tmp_path: Path) -> None:
+    """Its state says why, and so does the refusal."""
+
+    async def test(versions: RunningVersions) -> None:
+        view = json.loads(await turnout(versions, "status", "m", "--json"))
+        assert [one["state"] for one in view["versions"]] == ["stable", "verify_failed"]
+        refused = await turnout(versions, "start", "m", "v2", fails=True)
+        assert "v2 has no replica that is ready" in refused
+
+    async def run() -> None:
+        async with simulated_versions(
+            v1=["vllm"],
+            v2=["vllm"],
+            top=f'[releases]\nfile = "{tmp_path}/releases.json"\n',
+            more={"v2": "expect = { engine_version = '0.0.1' }"},
+        ) as versions:
+            await test(versions)
+
+    run_strictly(run())

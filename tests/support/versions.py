@@ -31,12 +31,22 @@ class RunningVersions:
         return answer.headers["x-turnout-version"]
 
 
-def versions_text(replicas: Mapping[str, Sequence[str]], *, model: str = "", top: str = "") -> str:
-    """A configuration; `replicas` are inline tables by version, `model` goes into [models.m] and below it."""
-    versions = "".join(
-        f"[models.m.versions.{version}]\nserved_name = 'served'\nreplicas = [{', '.join(f'{{ {one} }}' for one in entries)}]\n"
-        for version, entries in replicas.items()
-    )
+def versions_text(
+    replicas: Mapping[str, Sequence[str]],
+    *,
+    model: str = "",
+    top: str = "",
+    more: Mapping[str, str] | None = None,
+) -> str:
+    """A configuration. `replicas` are inline tables by version, `model` goes into [models.m] and below it.
+
+    `more` goes into the tables of versions.
+    """
+    versions = ""
+    for version, entries in replicas.items():
+        listed = ", ".join(f"{{ {one} }}" for one in entries)
+        versions += f"[models.m.versions.{version}]\nserved_name = 'served'\nreplicas = [{listed}]\n"
+        versions += (more or {}).get(version, "") + "\n"
     policy = "" if model.startswith("policy") else 'policy = "least_requests"\n'
     return f"""
 [server]
@@ -55,7 +65,12 @@ stable = "v1"
 
 @contextlib.asynccontextmanager
 async def simulated_versions(
-    *, model: str = "", top: str = "", engine: Mapping[str, object] | None = None, **dialects: Sequence[str]
+    *,
+    model: str = "",
+    top: str = "",
+    more: Mapping[str, str] | None = None,
+    engine: Mapping[str, object] | None = None,
+    **dialects: Sequence[str],
 ) -> AsyncIterator[RunningVersions]:
     """`v1=["vllm", "tgi"], v2=["vllm"]`."""
     async with contextlib.AsyncExitStack() as stack:
@@ -66,7 +81,7 @@ async def simulated_versions(
         }
         entries = {version: list(map(replica_entry, each)) for version, each in engines.items()}
         running = await stack.enter_async_context(
-            running_router(versions_text(entries, model=model, top=top))
+            running_router(versions_text(entries, model=model, top=top, more=more))
         )
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=running.url, timeout=20))
         yield RunningVersions(engines, running, client)

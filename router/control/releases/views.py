@@ -101,7 +101,8 @@ def version_standings(
     for version in config.versions:
         replicas = fleet.pools[model, version].replicas if (model, version) in fleet.pools else ()
         ready = sum(replica.serves for replica in replicas)
-        state = state_of(version, release, ready=ready > 0, split=version in split)
+        mismatched = any(replica.verdict.state == "mismatch" for replica in replicas)
+        state = state_of(version, release, ready=ready > 0, mismatched=mismatched, split=version in split)
         told.append(
             VersionStanding(
                 version=version,
