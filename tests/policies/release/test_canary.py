@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import inf, nan
+from math import exp, inf, nan
 from random import Random
 
 import msgspec
@@ -380,6 +380,11 @@ def test_what_it_remembers_is_bounded() -> None:
     assert all(len(events.marked) == 2048 * 5 for events in samples.events)
     assert len(samples.strata) <= 57 and all(len(rows) <= 8 for _, _, rows in samples.strata)
     assert len(msgspec.json.encode(analysis.snapshot())) < 200 * 1024
+
+
+def test_metrics_share_the_accepted_chance_of_a_false_rollback() -> None:
+    thresholds = [one.threshold for one in begun(5, CanaryOptions(false_rollback=0.02)).evidence()[:-1]]
+    assert sum(exp(-threshold) for threshold in thresholds) == pytest.approx(0.02)
 
 
 def test_evidence_names_what_was_compared() -> None:
