@@ -18,6 +18,8 @@ from loadtest.simulate.rehearsal.words import (
 from loadtest.simulate.results import Slo
 
 _TEMPLATE: Final = "rehearsal/rehearsal.html.j2"
+_BEHIND: Final = 1.25
+"""Room for the word beside the mark."""
 
 
 def page(one: Rehearsed, subtitle: str, slo: Slo, notes: Sequence[str]) -> str:
@@ -38,15 +40,16 @@ def page(one: Rehearsed, subtitle: str, slo: Slo, notes: Sequence[str]) -> str:
 
 
 def _shares(one: Rehearsed) -> Chart:
-    """Steps, from the beginning of the trace to the end of what was rehearsed."""
+    """Steps from the beginning of the trace; behind a decision what it means goes on for a while."""
+    span_s = one.ended_s * (_BEHIND if one.decided else 1.0)
     points = [(0.0, 0.0)]
     for move in one.moves:
         share = move.weights[one.version] / 100
         points += [(move.at_s, points[-1][1]), (move.at_s, share)]
-    points.append((one.ended_s, points[-1][1]))
-    x = charts.time_axis(one.ended_s * 1.1)
+    points.append((span_s, points[-1][1]))
     y = charts.share_axis("share", max(share for _, share in points))
     mark = (one.ended_s, one.moves[-1].phase.replace("_", " ")) if one.decided else None
     # The canary has the second colour, as in the other charts.
-    svg = charts.lines(f"Share of {one.version} over time", x, y, [(), points], mark)
+    x, curves = charts.time_axis(span_s), [(), points]
+    svg = charts.lines(f"Share of {one.version} over time", x, y, curves, mark)
     return Chart(f"Share of the traffic that {one.version} has, over time", [Key(1, one.version)], svg)
