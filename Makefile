@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-real-vllm test-clients lint format bench bench-routing bench-real-vllm lock clean
+.PHONY: demo test test-slow test-real-vllm test-clients lint format bench bench-routing bench-release bench-real-vllm lock clean
 
 # ---- for users ----
 
@@ -28,6 +28,9 @@ bench: $(VENV)/.runtime           ## requests and SSE chunks per CPU-second besi
 
 bench-routing: $(VENV)/.runtime   ## the goals of routing under virtual time; TRACES=folder, ARGS="--quick", see --help
 	$(BIN)/turnout bench-routing $(if $(TRACES),--traces $(TRACES)) $(ARGS)
+
+bench-release: $(VENV)/.runtime   ## releases of generated requests, decided by the shipped analysis; ARGS="--releases 50", see --help
+	$(BIN)/turnout bench-release $(ARGS)
 
 bench-real-vllm: $(VENV)/.runtime ## routing before four real vLLM replicas on the CPU, beside vllm-router and sglang-router; a quarter of an hour
 	$(BIN)/python tests/real_vllm/environment.py --into .venv-vllm

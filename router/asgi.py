@@ -5,12 +5,12 @@ TURNOUT_CONFIG=turnout.toml granian --interface asgi --factory router.asgi:app
 """
 
 import os
+from pathlib import Path
 
 from router.compose import Router
-from router.config.available import unavailable
-from router.config.decode import load
 from router.config.model import Config
-from router.config.source import ConfigError
+from router.config.origin import Origin
+from router.config.reload import first_of
 from router.serving.asgi import Receive, Scope, Send
 
 DEFAULT_CONFIG = "turnout.toml"
@@ -19,8 +19,11 @@ DEFAULT_CONFIG = "turnout.toml"
 class AsgiApp:
     """The public surface for any ASGI server: its router starts and ends with the lifespan."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, origin: Origin | None = None, text: str = "") -> None:
+        """With an `origin`, which said `text`, the configuration is reloaded when the file changes."""
         self._config = config
+        self._origin = origin
+        self._text = text
         self._router: Router | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,7 +37,7 @@ class AsgiApp:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            router = Router(self._config)
+            router = Router(self._config, origin=self._origin, history=first_of(self._config, self._text))
             await router.start()
         except OSError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -51,8 +54,6 @@ class AsgiApp:
 
 def app() -> AsgiApp:
     """The public surface, of the configuration that `TURNOUT_CONFIG` names. Raises `ConfigError`."""
-    config = load(os.environ.get("TURNOUT_CONFIG", DEFAULT_CONFIG))
-    mistakes = unavailable(config)
-    if mistakes:
-        raise ConfigError(mistakes)
-    return AsgiApp(config)
+    origin = Origin(Path(os.environ.get("TURNOUT_CONFIG", DEFAULT_CONFIG)))
+    text = origin.read()
+    return AsgiApp(origin.decode(text), origin, text)

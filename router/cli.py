@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "serve": "router.commands.serve:serve",
         "check": "router.commands.configuration:check",
         "config": "router.commands.configuration:config",
+        "diff": "router.commands.difference:diff",
         "explain": "router.commands.explain:explain",
         "status": "router.commands.status:status",
         "release": "router.commands.release:release",

@@ -6,7 +6,6 @@ some engines empty what is read. So it is with KV events: those that can be read
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from random import Random
 from time import monotonic, time
@@ -14,23 +13,29 @@ from time import monotonic, time
 from policies.release.lifecycle import Release
 from policies.routing.events import CacheLost, CacheNews, Forgotten
 from router.admin.app import Sources, create_admin_app
-from router.admin.limits import limit_board
+from router.admin.limits import board_for, limit_board
 from router.api.openai import RequestRules
 from router.config.model import Config
+from router.config.origin import Origin
+from router.config.published import Published
+from router.config.reload import Reloader
 from router.control.desk import Desk
 from router.control.hearing import Hearing, place_of
 from router.control.keys import KeyRing
 from router.control.kv_sums import KvSums
+from router.control.limits.of_config import rules_of
 from router.control.membership import Seat, join
-from router.control.messages import Member, Place
+from router.control.messages import Place
 from router.control.releases.releases import Releases
-from router.control.report_sums import added, both, sum_of
-from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport, places
+from router.control.report_sums import added, queued_in, sum_of
+from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, places
+from router.control.roll import Roll
 from router.engines.engine import ReplicaLoad
-from router.fleet.build import build_fleet
+from router.fleet.build import Tokenizers, build_fleet
 from router.fleet.fingerprint import Verifier
 from router.fleet.kv_events import KvEvents
 from router.fleet.own_measurements import total
+from router.fleet.rebuild import rebuild
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 from router.fleet.scraper import Scraper
@@ -49,8 +54,6 @@ from router.observe.workers import WorkerGauges
 LOOK_S = 0.5
 SPREAD_S = 0.05
 """How soon workers have what an engine said; it is said about once a second."""
-MAX_GONE = 16
-"""Last reports of workers that are gone, kept apart: one that only lost its line comes back soon."""
 LEARNING_S = 2.0
 """So long after its start an overview believes workers about what is draining: it may be a new one."""
 
@@ -58,10 +61,14 @@ LEARNING_S = 2.0
 class Overview:
     """Shows the sum of all workers as if it were one router. Make it inside the event loop it will run on."""
 
-    def __init__(self, config: Config, seat: Seat) -> None:
+    def __init__(
+        self, config: Config, seat: Seat, *, origin: Origin | None = None, published: Published | None = None
+    ) -> None:
+        """`origin` is the file that all follow; what is in force is told to them by way of `published`."""
         self.config = config
         self._seat = seat
-        self._fleet = build_fleet(config, Random(), seat.prefix_key)
+        self._tokenizers = Tokenizers()
+        self._fleet = build_fleet(config, Random(), seat.prefix_key, tokenizers=self._tokenizers)
         # Its policies learn what the workers' learn, so that they can explain what those would choose.
         self._sharing = join(config, seat)
         self._hearing = (
@@ -73,14 +80,23 @@ class Overview:
         self._kv_events = KvEvents(seat.prefix_key, self._learn)
         self._kv_sums = KvSums(self._kv_events)
         self._limits = limit_board(config, seat)
+        self._keys = KeyRing(config.keys, time)
         self._releases = Releases(config, seat, self.current_fleet, self._released, has_office=True)
-        self._desk = Desk(self._greeting, self._keep)
-        self._gone: dict[Member, WorkerReport] = {}
+        self._roll = Roll(lambda: self._desk.reports)
+        self._desk = Desk(self._greeting, self._roll.keep)
         self._told_at: dict[Place, float] = {}
         self._learning_until = monotonic() + LEARNING_S
         self._tasks: list[asyncio.Task[None]] = []
-        self._shadows = lambda: summed(report.shadows for report in self._all_reports())
+        self._shadows = lambda: summed(report.shadows for report in self._roll.all)
         self.metrics = self._metrics()
+        self.reloader = Reloader(
+            config,
+            self.apply,
+            self.metrics.config,
+            origin,
+            history=None if published is None else published.read(),
+            publish=None if published is None else published.write,
+        )
         sources = Sources(
             fleet=self.current_fleet,
             metrics=self.metrics,
@@ -88,8 +104,9 @@ class Overview:
             rules=RequestRules(max_depth=config.server.max_json_depth),
             workers=self,
             kv_events=self._kv_sums,
-            limits=self._limits,
-            keys=KeyRing(config.keys, time),
+            limits=lambda: self._limits,
+            keys=self._keys,
+            reloader=self.reloader,
             shadows=self._shadows,
             releases=self._releases.office,
         )
@@ -110,7 +127,7 @@ class Overview:
         return RouterMetrics(self.current_fleet, more=more, dropped_log_lines=self._dropped_log_lines)
 
     def _dropped_log_lines(self) -> int:
-        return sum(report.dropped_log_lines for report in self._all_reports())
+        return sum(report.dropped_log_lines for report in self._roll.all)
 
     def current_fleet(self) -> Fleet:
         return self._fleet
@@ -123,12 +140,34 @@ class Overview:
             await self._sharing.start()
         if self._limits is not None:
             await self._limits.store.start()
-        watched = watched_in(self.config, self._fleet)
-        self._verifier.follow(watched)
-        self._scraper.follow(watched)
-        self._kv_events.follow(watched)
+        self._follow()
         self._take_over()
-        self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_spreading())]
+        keeping = (self._keep_looking(), self._keep_spreading(), self.reloader.run())
+        self._tasks = [asyncio.create_task(each) for each in keeping]
+
+    async def apply(self, config: Config) -> None:
+        """Show and steer by `config` from now on; see `router.compose.Router.apply`."""
+        await asyncio.to_thread(self._tokenizers.load, config)
+        rebuilt = rebuild(self._fleet, self.config, config, self._seat.prefix_key, self._tokenizers)
+        self._limits = await board_for(config, self._seat, self._limits)
+        rebuilt.put_in_place()
+        self.config = config
+        self._fleet = with_traffic(rebuilt.fleet, config.models, self._releases.in_force)
+        self._releases.reconfigure(config)
+        self._replicas = {place_of(replica): replica for replica in self._fleet.replicas}
+        self._told_at = {place: at for place, at in self._told_at.items() if place in self._replicas}
+        if self._hearing is not None:
+            self._hearing.follow()
+        if self._limits is not None:
+            self._limits.renew(rules_of(config))
+        self._keys.renew(config.keys)
+        self._follow(rebuilt.anew)
+
+    def _follow(self, anew: Iterable[Replica] = ()) -> None:
+        watched = watched_in(self.config, self._fleet)
+        self._verifier.follow(watched, self.config.health)
+        self._scraper.follow(watched, self.config.scrape)
+        self._kv_events.follow(watched, anew)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -188,24 +227,19 @@ class Overview:
     # ---- from the workers ----
 
     def _show(self) -> None:
-        self._forget_returned()
-        now, ever = dict(places(self._desk.reports)), dict(places(self._all_reports()))
+        self._roll.forget_returned()
+        now, ever = dict(places(self._desk.reports)), dict(places(self._roll.all))
         for place, replica in self._replicas.items():
             self._show_replica(replica, now.get(place, []), ever.get(place, []))
             self._kv_sums.show(place, now.get(place, []), ever.get(place, []))
-        self._show_queues()
+        queued = queued_in(self._desk.reports)
+        for version, pool in self._fleet.pools.items():
+            pool.queued = queued[version]
+        config = self.metrics.config
+        config.behind = sum(report.generation != config.generation for report in self._desk.reports)
         if self._limits is not None:
             self._limits.hear([report.limits for report in self._desk.reports if report.limits is not None])
-        self.metrics.replace(sum_of(self._all_reports()))
-
-    def _show_queues(self) -> None:
-        """Each worker has a queue of its own; shown is the sum."""
-        queued = Counter[tuple[str, str]]()
-        for report in self._desk.reports:
-            for model, version, count in report.queued:
-                queued[model, version] += count
-        for place, pool in self._fleet.pools.items():
-            pool.queued = queued[place]
+        self.metrics.replace(sum_of(self._roll.all))
 
     def _show_replica(self, replica: Replica, now: list[ReplicaReport], ever: list[ReplicaReport]) -> None:
         """Up is what all workers find up: one that some do not use is not all right."""
@@ -224,24 +258,6 @@ class Overview:
             self._scraper.hasten(replica)
             self._kv_events.hasten(replica)
         replica.up = up
-
-    def _all_reports(self) -> list[WorkerReport]:
-        """Of those that are there, and the last of those that are gone."""
-        return [*self._desk.reports, *self._gone.values()]
-
-    def _keep(self, report: WorkerReport) -> None:
-        """Its counters stay in the sums; what it had in flight is over."""
-        self._forget_returned()
-        self._gone[report.member] = report
-        if len(self._gone) > MAX_GONE:
-            first, second, *_ = self._gone.values()
-            del self._gone[first.member]
-            self._gone[second.member] = both(first, second)
-
-    def _forget_returned(self) -> None:
-        """Who lost its line, and not its life, has called again."""
-        for report in self._desk.reports:
-            self._gone.pop(report.member, None)
 
     async def _keep_looking(self) -> None:
         while True:

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 from policies.limits.fair_queue import QueueBounds
 from router.config.model import Config, ShadowConfig
+from router.fleet.hot_prompts import HotPrompts
 from router.flow.call import Limits
 from router.flow.queue import QueueLimits, Queues
 from router.flow.shadow import ShadowPlan
-from router.flow.upstreams import Upstreams
+from router.flow.upstream import Keeping
 from router.observe.access_log import AccessLog, open_target
 from router.serving.head import Budget
 
+_LOAD_FRESH_S = 5.0
 
-def upstreams_of(config: Config) -> Upstreams:
-    return Upstreams(
+
+def keeping_of(config: Config) -> Keeping:
+    return Keeping(
         idle_s=config.upstream.idle_s,
         connect_s=config.timeouts.connect_s,
         max_head_bytes=config.upstream.max_response_head_bytes,
@@ -21,13 +24,33 @@ def upstreams_of(config: Config) -> Upstreams:
     )
 
 
-def queues_of(config: Config) -> Queues | None:
+def load_fresh_s_of(config: Config) -> float:
+    """How old a scrape may be to be believed."""
+    return max(_LOAD_FRESH_S, 3 * config.scrape.interval_s)
+
+
+def warm_prompts_of(config: Config) -> dict[tuple[str, str], HotPrompts]:
+    """By model and version, of those whose new replicas are to be warmed."""
+    return {
+        (name, number): HotPrompts(version.warm_join_prompts, version.warm_join_tokens)
+        for name, model in config.models.items()
+        for number, version in model.versions.items()
+        if version.warm_join_prompts
+    }
+
+
+def queues_of(config: Config, queues: Queues | None = None) -> Queues | None:
+    """Those that are there already, bounded anew; None where nobody is to wait."""
     queue = config.queue
     if not queue.max_requests:
         return None
     # Without keys all are one tenant: nobody is there to be kept from the rest.
     share = queue.tenant_share if config.keys else 1.0
-    return Queues(QueueLimits(QueueBounds(queue.max_requests, queue.max_bytes, share), queue.max_wait_s))
+    limits = QueueLimits(QueueBounds(queue.max_requests, queue.max_bytes, share), queue.max_wait_s)
+    if queues is None:
+        return Queues(limits)
+    queues.bound(limits)
+    return queues
 
 
 def access_log_of(config: Config) -> AccessLog | None:

@@ -9,8 +9,8 @@ from loadtest.release.traffic import Defect, Traffic, Witness
 from policies.release.canary import Analysis, CanaryOptions
 
 _SHARES: Final = (1.0, 5.0, 25.0, 50.0)
-_REQUESTS: Final = 20_000
-_RUNS: Final = 3
+_REQUESTS: Final = 4_000
+_RUNS: Final = 2
 
 
 def cost_us() -> Mapping[float, float]:

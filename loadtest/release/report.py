@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil, inf, sqrt
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -122,7 +122,8 @@ def print_report(console: Console, rows: Sequence[Row]) -> None:
     """A line for each cell, and what others would have done."""
     table = Table(title="Releases decided by evidence", title_justify="left")
     for number, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="right" if 0 < number < _FIGURES else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if 0 < number < _FIGURES else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "wanted")
     for one in rows:
         table.add_row(*_line(one))
     console.print(table)

@@ -53,6 +53,10 @@ class FairQueue:
         self._drain = DrainRate()
         self.bytes = 0
 
+    def bound(self, bounds: QueueBounds) -> None:
+        """For what comes from now on; nobody who waits is sent away."""
+        self._bounds = bounds
+
     def __len__(self) -> int:
         return sum(len(turns) for turns in self._classes.values())
 

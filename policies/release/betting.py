@@ -6,12 +6,14 @@ and safe anytime-valid inference", 2023). So a look costs nothing, and the money
 """
 
 from collections.abc import Sequence
+from math import log
 from operator import mul
 from typing import Final
 
 RISKS: Final = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 """How many times as likely as at stable something may be; the money is spread over these."""
 _MOST: Final = 1e200
+_LEAST: Final = 1e-200
 
 
 class Bets:
@@ -43,6 +45,11 @@ class Bets:
         if self.money > _MOST:
             self.restore([self._reserve, *(min(stake, _MOST) for stake in self._stakes)])
 
+    @property
+    def log_e(self) -> float:
+        """Its natural logarithm."""
+        return log(max(self.money, _LEAST))
+
     def snapshot(self) -> tuple[float, ...]:
         return (self._reserve, *self._stakes)
 
@@ -71,6 +78,10 @@ class ArmsTest:
     def money(self) -> float:
         """The e-value."""
         return self._bets.money
+
+    @property
+    def log_e(self) -> float:
+        return self._bets.log_e
 
     def stake(self) -> None:
         self._bets.stake()

@@ -5,7 +5,7 @@ One may look after every request: the chance that a canary as good as stable is 
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple
@@ -106,23 +106,30 @@ class Analysis:
         )
 
     def _decided(self, now: float, alarm: str | None) -> tuple[Kind, str]:
-        samples, margins = self._samples, self._options.margins
         if not self._percent > 0:
             return Kind.HOLD, "no step has begun"
-        if samples.guard.fires(samples.baseline.share):
-            return Kind.ROLLBACK, f"{samples.guard.run} in a row failed at the canary"
-        if alarm is not None:
-            return self._waits(now), alarm
-        against = next(blamed(samples, margins, self._percent), None)
+        against = self._against(alarm)
         if against is not None:
             return Kind.ROLLBACK, against
-        left = open_questions(samples, margins.at(self._percent), self._percent, self._options.min_requests)
-        reason = "; ".join(left)
-        if reason:
-            return self._waits(now), reason
+        left = alarm or "; ".join(self._left())
+        if left:
+            return self._waits(now), left
         if not -inf < now < inf:
             return Kind.HOLD, "the clock is wrong"
         return Kind.PROMOTE, f"no harm beyond the margins of {self._percent:g} % is possible any more"
+
+    def _against(self, alarm: str | None) -> str | None:
+        """A run of failures counts whatever the shares are; all else is a comparison."""
+        samples = self._samples
+        if samples.guard.fires(samples.baseline.share):
+            return f"{samples.guard.run} in a row failed at the canary"
+        if alarm is not None:
+            return None
+        return next(blamed(samples, self._options.margins, self._percent), None)
+
+    def _left(self) -> Iterator[str]:
+        margins = self._options.margins.at(self._percent)
+        return open_questions(self._samples, margins, self._percent, self._options.min_requests)
 
     def _waits(self, now: float) -> Kind:
         return Kind.INCONCLUSIVE if now - self._step_at >= self._options.max_step_s else Kind.HOLD

@@ -72,7 +72,7 @@ class EventMetric:
         stable, canary = self._tallies(requests)
         return Evidence(
             self.name,
-            log(self._test.money),
+            self._test.log_e,
             log(self._enough),
             canary.requests,
             stable.requests,

@@ -30,8 +30,8 @@ def wrong_ratio(samples: Samples) -> str | None:
     if not ratio.wrong:
         return None
     return (
-        f"the canary has {ratio.canary} of {ratio.units} sessions and should have {ratio.expected:.0f}: "
-        "the split or the observations are wrong, so nothing that is compared can be believed"
+        f"the canary has {ratio.canary} of {ratio.units} units and should have {ratio.expected:.0f}: the "
+        "split or the observations are wrong, and so is every comparison"
     )
 
 
@@ -83,9 +83,15 @@ def _harm_of_values(samples: Samples, margins: Margins) -> Iterator[str]:
         return
     for (measure, margin), having in zip(_measures(samples, margins), measured, strict=True):
         if having >= _RARE * offered and not measure.ruled_out(margin):
-            median = measure.step_ratios.median()
-            found = "nothing to compare yet" if median is None else f"{median:.2f} times stable's so far"
-            yield f"{_WORDS[measure.name]}: {found}, {margin:.2f} times is not ruled out"
+            yield f"{_WORDS[measure.name]}: {_so_far(measure)}, {margin:.2f} times is not ruled out"
+
+
+def _so_far(measure: ValueMetric) -> str:
+    ratios = measure.step_ratios
+    median = ratios.median()
+    if median is None:
+        return "nothing to compare yet"
+    return f"{median:.2f} times stable's over {ratios.count} so far"
 
 
 def _events(samples: Samples, margins: Margins) -> Iterator[tuple[EventMetric, float]]:

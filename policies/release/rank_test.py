@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from math import exp, floor, inf, lgamma, log
 from typing import Final, NamedTuple
 
-from policies.release.betting import RISKS, Bets
+from policies.release.betting import Bets
 from policies.release.histogram import of_ratios, of_values
 from policies.release.observation import Observation
 
+ODDS: Final = (1.25, 1.5, 2.0, 3.0, 6.0)
+"""That the canary's of two values is the greater. Small ones too: 20 per cent more are but 1.4 to 1."""
 OTHERS: Final = 7
 """With so many of stable a value is compared at most: a pair alone proves a third of what is to be known."""
 _KEPT: Final = 8
@@ -67,6 +69,11 @@ class Strata:
             del rows[0]
         rows.append(values)
         self._rows[stratum] = (hour, rows)
+
+    def holds(self, stratum: int, hour: int) -> bool:
+        """Whether there is any to compare with."""
+        kept, rows = self._rows.get(stratum, (hour, []))
+        return kept == hour and bool(rows)
 
     def take(self, stratum: int, hour: int, share: float) -> Sequence[Values]:
         """None, or an odd number up to 7: as many as stable has for each of the canary."""
@@ -170,24 +177,24 @@ def _mean_of(rows: Sequence[Sequence[float]]) -> Sequence[float]:
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def rank_factor(risk: float, count: int, rank: int) -> float:
-    """How much likelier place `rank` of 0 to `count` is if the odds are `risk` than if nothing is wrong.
+def rank_factor(odds: float, count: int, rank: int) -> float:
+    """How much likelier place `rank` of 0 to `count` is with these odds than if nothing is wrong.
 
     (m + 1)! r Gamma(k + r) / (k! Gamma(m + 1 + r)) for place k among m; of one other, 2 r / (1 + r) above it.
     """
     return exp(
-        lgamma(count + 2) + log(risk) + lgamma(rank + risk) - lgamma(rank + 1) - lgamma(count + 1 + risk)
+        lgamma(count + 2) + log(odds) + lgamma(rank + odds) - lgamma(rank + 1) - lgamma(count + 1 + odds)
     )
 
 
 _Factors = Mapping[int, Sequence[Sequence[float]]]
 _GREATER: Final[_Factors] = {
-    count: [[rank_factor(risk, count, rank) for risk in RISKS] for rank in range(count + 1)]
+    count: [[rank_factor(odds, count, rank) for odds in ODDS] for rank in range(count + 1)]
     for count in range(1, OTHERS + 1, 2)
 }
-"""By how many others and by rank: a factor for each risk."""
+"""By how many others and by rank: a factor for each of the odds."""
 _BOTH: Final[_Factors] = {
     count: [[*rows[rank], *rows[count - rank]] for rank in range(count + 1)]
     for count, rows in _GREATER.items()
 }
-"""The same, and for each risk that the canary's is smaller."""
+"""The same, and for the odds that the canary's is the smaller."""

@@ -42,7 +42,7 @@ class SampleRatio:
 
     @property
     def log_e(self) -> float:
-        return log(self._test.money)
+        return self._test.log_e
 
     @property
     def wrong(self) -> bool:

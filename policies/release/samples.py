@@ -120,10 +120,11 @@ class Samples:
         """A unit's first values at this step: stable's are kept, the canary's are ranked among them."""
         if seen.ordinal < COLD:
             return False
-        values = values_of(seen)
-        if values == _NOTHING or not self._compared[seen.canary].first(unit):
+        values, stratum, hour = values_of(seen), stratum_of(seen), int(seen.at // _HOUR_S)
+        if values == _NOTHING or (seen.canary and not self._strata.holds(stratum, hour)):
             return False
-        stratum, hour = stratum_of(seen), int(seen.at // _HOUR_S)
+        if not self._compared[seen.canary].first(unit):
+            return False
         if seen.canary:
             return self._rank(values, self._strata.take(stratum, hour, seen.share))
         self._strata.keep(stratum, hour, values)

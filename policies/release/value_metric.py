@@ -41,9 +41,7 @@ class ValueMetric(RankTest):
         ratio, stable = self.ratios.median(), self.stable.median()
         count = self.ratios.count
         canary = None if ratio is None or stable is None else ratio * stable
-        return Evidence(
-            self.name, log(self._bets.money), log(self._enough), count, self.others, canary, stable
-        )
+        return Evidence(self.name, self._bets.log_e, log(self._enough), count, self.others, canary, stable)
 
     def harmful(self, margin: float) -> bool:
         """Whether the median ratio is beyond the margin, as far as one can see: at this step or all along."""

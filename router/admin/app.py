@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
 
-import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -22,26 +21,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from router.admin.access import AdminAccess
+from router.admin.answers import NO_STORE, json_answer
+from router.admin.configuration import ConfigApi
 from router.admin.explain import explained
 from router.admin.limits import LimitBoard, LimitsView
+from router.admin.model_views import ModelsView, model_views
 from router.admin.page import Page
 from router.admin.releases import ReleaseApi
 from router.admin.shadows import shadows_view
 from router.admin.views import (
-    ConfigView,
     KvReports,
-    ModelsView,
     ReplicasView,
     ReplicaView,
     Reports,
     StatusView,
+    config_view,
     find_replicas,
-    model_views,
     replica_views,
 )
 from router.api.errors import InternalError, MethodNotAllowed, PathNotFound, RequestError, TurnoutError
 from router.api.openai import RequestRules
 from router.config.model import AdminConfig
+from router.config.reload import Reloader
 from router.control.keys import ANONYMOUS, Caller, KeyRing
 from router.control.releases.office import Office
 from router.fleet.replicas import Replica
@@ -51,8 +52,6 @@ from router.observe.metrics import RouterMetrics
 from router.observe.shadow import Tallies
 
 log = logging.getLogger("turnout.admin")
-
-_NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 class Workers(Protocol):
@@ -72,7 +71,7 @@ class Sources:
     """Where what is shown comes from. `fleet` gives the fleet in force, `reports` is what the scraper knows.
 
     `workers` is None where this process is the whole router, `kv_events` where none are listened to,
-    `limits` where nothing is limited.
+    `limits` gives None where nothing is limited, `reloader` is None where the configuration cannot change.
     """
 
     fleet: Callable[[], Fleet]
@@ -81,8 +80,9 @@ class Sources:
     rules: RequestRules
     workers: Workers | None = None
     kv_events: KvReports | None = None
-    limits: LimitBoard | None = None
+    limits: Callable[[], LimitBoard | None] = lambda: None
     keys: KeyRing | None = None
+    reloader: Reloader | None = None
     shadows: Callable[[], Tallies] = dict
     releases: Office | None = None
 
@@ -108,19 +108,19 @@ class AdminApi:
         """Prometheus text: `turnout_*`, and `process_*` and `python_*` of this process."""
         await self._refresh()
         families = (family for each in (self._metrics, *self._process) for family in each.collect())
-        return Response(render(families), headers={"content-type": CONTENT_TYPE, **_NO_STORE})
+        return Response(render(families), headers={"content-type": CONTENT_TYPE, **NO_STORE})
 
     async def status(self, _request: Request) -> Response:
         """`StatusView`."""
         await self._refresh()
         fleet = self._fleet()
         config = self._metrics.config
-        return _json(
+        return json_answer(
             StatusView(
                 turnout_version=self._version,
                 uptime_s=time.monotonic() - self._began,
                 ready=fleet.ready,
-                config=ConfigView(generation=config.generation, reload_failed=config.reload_failed),
+                config=config_view(config),
                 models=model_views(fleet),
                 replicas=self._views(fleet.replicas),
                 limits=await self._limits_view(),
@@ -130,25 +130,26 @@ class AdminApi:
     async def replicas(self, _request: Request) -> Response:
         """`ReplicasView`."""
         await self._refresh()
-        return _json(ReplicasView(self._views(self._fleet().replicas)))
+        return json_answer(ReplicasView(self._views(self._fleet().replicas)))
 
     async def models(self, _request: Request) -> Response:
         """`ModelsView`."""
         await self._refresh()
-        return _json(ModelsView(model_views(self._fleet())))
+        return json_answer(ModelsView(model_views(self._fleet())))
 
     async def limits(self, _request: Request) -> Response:
         """`LimitsView`."""
         await self._refresh()
-        return _json(await self._limits_view())
+        return json_answer(await self._limits_view())
 
     async def shadows(self, _request: Request) -> Response:
         """`ShadowsView`."""
         await self._refresh()
-        return _json(shadows_view(self._shadows()))
+        return json_answer(shadows_view(self._shadows()))
 
     async def _limits_view(self) -> LimitsView:
-        return LimitsView() if self._limits is None else await self._limits.view()
+        board = self._limits()
+        return LimitsView() if board is None else await board.view()
 
     async def explain(self, request: Request) -> Response:
         """`DecisionView` of an inference request in the body: what would become of it now. Nothing is sent.
@@ -157,8 +158,9 @@ class AdminApi:
         """
         await self._refresh()
         caller = self._caller(request.query_params.get("key"))
-        gate = None if self._limits is None else self._limits.gate
-        return _json(await explained(self._fleet(), await request.body(), self._rules, caller, gate))
+        board = self._limits()
+        gate = None if board is None else board.gate
+        return json_answer(await explained(self._fleet(), await request.body(), self._rules, caller, gate))
 
     def _caller(self, key_id: str | None) -> Caller:
         if key_id is None:
@@ -193,7 +195,7 @@ class AdminApi:
         if self._workers is not None:
             self._workers.draining_changed()
         log.info("replica %s: %s by an operator", replica_id, "draining" if draining else "draining ended")
-        return _json(ReplicasView(self._views(replicas)))
+        return json_answer(ReplicasView(self._views(replicas)))
 
 
 def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
@@ -208,6 +210,7 @@ def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
         Route("/api/limits", api.limits),
         Route("/api/shadow", api.shadows),
         Route("/api/explain", api.explain, methods=["POST"]),
+        *([] if sources.reloader is None else ConfigApi(sources.reloader).routes()),
         # An id may hold slashes.
         Route("/api/replicas/{replica:path}/drain", api.drain, methods=["POST"]),
         Route("/api/replicas/{replica:path}/undrain", api.undrain, methods=["POST"]),
@@ -228,7 +231,7 @@ def create_admin_app(sources: Sources, config: AdminConfig) -> Starlette:
 
 
 def refusal(error: TurnoutError) -> Response:
-    return Response(error.body(), error.status, _NO_STORE, media_type="application/json")
+    return Response(error.body(), error.status, NO_STORE, media_type="application/json")
 
 
 async def _refused(_request: Request, exc: Exception) -> Response:
@@ -243,10 +246,6 @@ async def _http_exception(request: Request, exc: Exception) -> Response:
     if status == 405:
         return refusal(MethodNotAllowed(f"{request.method} is not allowed at {request.url.path[:128]}"))
     return refusal(InternalError("the router failed to answer this; its log says why"))
-
-
-def _json(view: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(view), headers=_NO_STORE, media_type="application/json")
 
 
 def _process_collectors() -> Iterable[Collector]:

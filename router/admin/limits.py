@@ -61,6 +61,18 @@ def limit_board(config: Config, seat: Seat | None) -> "LimitBoard | None":
     return None if store is None else LimitBoard(rules_of(config), store)
 
 
+async def board_for(config: Config, seat: Seat | None, board: "LimitBoard | None") -> "LimitBoard | None":
+    """The `board` that is there, or where `config` is the first with limits, a new one that has started.
+
+    Raises `OSError` as `limit_board` does.
+    """
+    if board is None:
+        board = limit_board(config, seat)
+        if board is not None:
+            await board.store.start()
+    return board
+
+
 class LimitBoard:
     """Of one process: its limits, the store that counts them, and the gate that asks them."""
 
@@ -69,6 +81,14 @@ class LimitBoard:
         self.store = store
         self.gate = Gate(rules, store)
         self._heard: Sequence[StoreState] = []
+
+    def renew(self, rules: Rules) -> None:
+        """These are the limits from now on. Buckets whose limit goes on keep what is in them.
+
+        Who was let in by the gate before is settled by it.
+        """
+        self.rules = rules
+        self.gate = Gate(rules, self.store, self.gate.costs)
 
     def report(self) -> LimitReport:
         """For the overview of several workers."""

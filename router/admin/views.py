@@ -4,19 +4,18 @@ Units are in the names; null is unknown, which is never 0. `turnout status` deco
 Fields may be added; none changes its meaning.
 """
 
-from collections.abc import Mapping, Sequence
-from math import inf
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
-from policies.release.split import WHOLE
 from router.admin.limits import LimitsView
+from router.admin.model_views import ModelView
+from router.config.history import ConfigState
 from router.fleet.detection import Seen
 from router.fleet.expectation import State, Verdict
 from router.fleet.figures import Figure, Figures
 from router.fleet.kv_figures import KvFigures
-from router.fleet.pools import Pool
 from router.fleet.replicas import Replica
 from router.fleet.routes import Fleet
 
@@ -107,40 +106,18 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     verification: VerificationView = VerificationView()
 
 
-class VersionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a model. `names` are the public names that lead to it; `replicas` are ids.
-
-    `unverified` says of replicas, by id, why they may not serve it.
-
-    `queued` requests wait in the router, because all of its replicas are saturated. `saturation` is that of
-    the freest one; null without any that is up. `percent` is its share of what asks for the plain name.
-    """
-
-    version: str
-    names: list[str]
-    replicas: list[str]
-    replicas_ready: int
-    in_flight: int
-    queued: int = 0
-    saturation: float | None = 0.0
-    percent: float | None = None
-    unverified: dict[str, list[str]] = {}
-
-
-class ModelView(msgspec.Struct, frozen=True, kw_only=True):
-    """One model. `stable` is the version that its plain name means; `release` is where its release stands."""
-
-    model: str
-    stable: str | None
-    versions: list[VersionView]
-    release: str = "idle"
-
-
 class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
-    """`generation` counts the configurations in force; `reload_failed`: the newest was refused."""
+    """`generation` counts the configurations in force; `reload_failed`: the file was refused, for `mistakes`.
+
+    `rolled_back_to`: an earlier one is in force by an operator's wish. `behind`: workers that do not have the
+    one in force yet.
+    """
 
     generation: int
     reload_failed: bool
+    mistakes: list[str] = []
+    rolled_back_to: int | None = None
+    behind: int = 0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,12 +130,6 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     models: list[ModelView]
     replicas: list[ReplicaView]
     limits: LimitsView = msgspec.field(default_factory=LimitsView)
-
-
-class ModelsView(msgspec.Struct, frozen=True):
-    """`GET /api/models`."""
-
-    models: list[ModelView]
 
 
 class ReplicasView(msgspec.Struct, frozen=True):
@@ -174,53 +145,14 @@ def replica_views(
     return [_replica_view(replica, reports, kv_events, now) for replica in replicas]
 
 
-def model_views(fleet: Fleet) -> list[ModelView]:
-    """Models and versions in the order of the configuration."""
-    versions: dict[str, dict[str, Pool]] = {}
-    names: dict[tuple[str, str], list[str]] = {}
-    for name, route in fleet.routes.items():
-        versions.setdefault(route.model, {}).setdefault(route.version, route.pool)
-        names.setdefault((route.model, route.version), []).append(name)
-    return [_model_view(fleet, model, names, by_version) for model, by_version in versions.items()]
-
-
-def _model_view(
-    fleet: Fleet, model: str, names: Mapping[tuple[str, str], list[str]], pools: Mapping[str, Pool]
-) -> ModelView:
-    traffic = fleet.traffic.get(model)
-    weights = None if traffic is None else traffic.weights
-    return ModelView(
-        model=model,
-        stable=fleet.routes[model].version if model in fleet.routes else None,
-        versions=[
-            _version_view(version, names[model, version], pool, weights) for version, pool in pools.items()
-        ],
-        release="idle" if traffic is None else traffic.release.phase.value,
+def config_view(state: ConfigState) -> ConfigView:
+    return ConfigView(
+        generation=state.generation,
+        reload_failed=state.reload_failed,
+        mistakes=list(state.mistakes),
+        rolled_back_to=state.rolled_back_to,
+        behind=state.behind,
     )
-
-
-def _version_view(
-    version: str, names: list[str], pool: Pool, weights: Mapping[str, int] | None
-) -> VersionView:
-    return VersionView(
-        version=version,
-        names=names,
-        replicas=[replica.id for replica in pool.replicas],
-        replicas_ready=sum(replica.ready for replica in pool.replicas),
-        in_flight=sum(replica.own_in_flight for replica in pool.replicas),
-        queued=pool.queued,
-        saturation=_finite(pool.saturation),
-        percent=None if weights is None else 100 * weights.get(version, 0) / WHOLE,
-        unverified={
-            replica.id: list(replica.verdict.complaints)
-            for replica in pool.replicas
-            if not replica.verdict.verified
-        },
-    )
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 3) if value < inf else None
 
 
 def _replica_view(replica: Replica, reports: Reports, kv_events: KvReports | None, now: float) -> ReplicaView:

@@ -27,7 +27,7 @@ class TurnoutError(Exception):
     fault: ClassVar[Fault] = Fault.ROUTER
     should_retry: ClassVar[bool] = False
     """What `x-should-retry` tells the client's SDK."""
-    headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     """What the answer says besides."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
@@ -84,8 +84,15 @@ class ModelNotFound(RequestError):
 
 
 class VersionRetired(RequestError):
+    """There was such a version. `instead` is the model name to use in its place, if there is one."""
+
     status = 404
     code = "version_retired"
+
+    def __init__(self, message: str, *, param: str | None = None, instead: str | None = None) -> None:
+        super().__init__(message, param=param)
+        if instead is not None:
+            self.headers = ((b"x-turnout-replacement", instead.encode()),)
 
 
 class MethodNotAllowed(RequestError):

@@ -11,6 +11,7 @@ import click
 from router.config.available import unavailable
 from router.config.decode import load
 from router.config.model import Config
+from router.config.origin import Origin
 from router.config.show import to_plain, to_toml
 from router.config.source import ConfigError, Mistake
 from router.config.toml_text import toml_value
@@ -63,6 +64,16 @@ def load_or_exit(path: Path) -> Config:
     """The configuration at `path`; every mistake goes to standard error, and the exit code is 2."""
     try:
         return load(path)
+    except ConfigError as error:
+        _echo_mistakes(error.mistakes)
+        raise SystemExit(INVALID) from None
+
+
+def read_or_exit(origin: Origin) -> tuple[Config, str]:
+    """The same of one that is to be served, with its text; also what is not available yet is a mistake."""
+    try:
+        text = origin.read()
+        return origin.decode(text), text
     except ConfigError as error:
         _echo_mistakes(error.mistakes)
         raise SystemExit(INVALID) from None

@@ -30,11 +30,11 @@ def print_tables(*tables: RenderableType) -> None:
 
 def release_table(view: ReleaseView) -> RenderableType:
     """One model."""
-    table = _table(_title(view), ("version", "state", "traffic", "ready"))
+    table = _table(("version", "state", "traffic", "ready"))
     for one in view.versions:
         state = Text(one.state, style=_STYLES.get(one.state, ""))
         table.add_row(one.version, state, f"{one.percent:g} %", f"{one.replicas_ready}/{one.replicas}")
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [Text(_title(view), style="bold"), table]
     if view.evidence:
         parts.append(evidence_table(view.evidence))
     if view.finding:
@@ -44,7 +44,7 @@ def release_table(view: ReleaseView) -> RenderableType:
 
 
 def evidence_table(evidence: Sequence[Evidence]) -> Table:
-    table = _table("", ("evidence against it", "so far", "canary", "stable", "canary's", "stable's"))
+    table = _table(("evidence against it", "so far", "canary", "stable", "canary's", "stable's"))
     for one in evidence:
         share = max(0.0, one.log_e / one.threshold) if one.threshold else 0.0
         style = "red" if share >= 1 else "yellow" if share >= 0.5 else ""
@@ -61,10 +61,10 @@ def evidence_table(evidence: Sequence[Evidence]) -> Table:
 
 def history_table(view: ReleaseView) -> RenderableType:
     """The newest move first."""
-    table = _table(f"{view.model}: history", ("", "when (UTC)", "move", "canary", "share", "who", "why"))
+    table = _table(("", "when (UTC)", "move", "canary", "share", "who", "why"))
     for entry in view.history:
         table.add_row(*_cells(entry))
-    return table
+    return Group(Text(f"{view.model}: history", style="bold"), table)
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -86,8 +86,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _table(title: str, names: tuple[str, ...]) -> Table:
-    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="dim")
+def _table(names: tuple[str, ...]) -> Table:
+    table = Table(header_style="dim")
     for name in names:
         table.add_column(name, overflow="fold")
     return table

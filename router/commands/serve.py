@@ -3,16 +3,19 @@
 import dataclasses
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import uvloop
 
-from router.commands.configuration import load_or_exit
+from router.commands.configuration import read_or_exit
 from router.compose import Router
-from router.config.available import unavailable
+from router.config.history import History
 from router.config.model import Config
+from router.config.origin import Origin
+from router.config.reload import first_of
 from router.serving.garbage import spare_what_is_loaded
 from router.serving.server import Process
 
@@ -26,40 +29,43 @@ from router.serving.server import Process
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes, instead of [server] workers.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def serve(path: Path, host: str | None, port: int | None, workers: int | None, log_level: str | None) -> None:
-    """Serve the models of a configuration file.
+    """Serve the models of a configuration file, and follow it when it changes.
 
     \b
     Example: turnout serve --config turnout.toml --port 8080
     """
-    config = _with_options(load_or_exit(path), host=host, port=port, workers=workers, log_level=log_level)
-    mistakes = unavailable(config)
-    if mistakes:
-        for mistake in mistakes:
-            click.echo(str(mistake), err=True)
-        raise SystemExit(2)
+    options = partial(_with_options, host=host, port=port, workers=workers, log_level=log_level)
+    origin = Origin(path, options)
+    config, text = read_or_exit(origin)
+    history = first_of(config, text)
     logging.basicConfig(
         level=config.server.log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
     for library in ("uvicorn", "httpx", "httpcore"):  # they would write a line for every probe
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
-        code = uvloop.run(_run(config)) if config.server.workers == 1 else _run_workers(config)
+        run = _run_workers if config.server.workers > 1 else _run_alone
+        code = run(config, origin, history)
     except OSError as error:
         click.echo(f"cannot start: {error}", err=True)
         code = 1
     raise SystemExit(code)
 
 
-async def _run(config: Config) -> int:
-    router = Router(config)
+def _run_alone(config: Config, origin: Origin, history: History) -> int:
+    return uvloop.run(_run(config, origin, history))
+
+
+async def _run(config: Config, origin: Origin, history: History) -> int:
+    router = Router(config, origin=origin, history=history)
     spare_what_is_loaded()
     return await Process(router, config).run(_announce)
 
 
-def _run_workers(config: Config) -> int:
+def _run_workers(config: Config, origin: Origin, history: History) -> int:
     from router.serving.several import serve_workers
 
-    return serve_workers(config, _announce)
+    return serve_workers(config, origin, history, _announce)
 
 
 def _announce(public: str, admin: str) -> None:

@@ -1,7 +1,7 @@
 """`turnout status`: what a running router says of its models and replicas, as a table or as JSON."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from router.admin.views import ModelView, ReplicaView, StatusView, VersionView
+from router.admin.model_views import ModelView, VersionView
+from router.admin.views import ConfigView, ReplicaView, StatusView
 from router.commands.admin_client import ADMIN_URL, AdminClient
 from router.commands.limit_table import limits_table
 from router.fleet.kv_figures import KvFigures
@@ -114,9 +115,19 @@ def rendered(status: StatusView) -> RenderableType:
 def _headline(status: StatusView) -> Text:
     ready = Text("ready", style="green") if status.ready else Text("no replica is ready", style="red")
     config = f"configuration {status.config.generation}"
-    failed = Text(", last reload refused", style="red") if status.config.reload_failed else Text()
     about = f", turnout {status.turnout_version}, up {_age(status.uptime_s)}, {config}"
-    return Text.assemble(ready, about, failed)
+    return Text.assemble(ready, about, *_troubles(status.config))
+
+
+def _troubles(config: ConfigView) -> Iterator[Text]:
+    """Where the configuration is not simply what the file says."""
+    if config.rolled_back_to is not None:
+        yield Text(f" (rolled back to {config.rolled_back_to})", style="yellow")
+    if config.behind:
+        yield Text(f", not yet in {config.behind} of the workers", style="yellow")
+    if config.reload_failed:
+        yield Text(", last reload refused", style="red")
+    yield from (Text(f"\n! {mistake}", style="red") for mistake in config.mistakes)
 
 
 def _table(model: ModelView, replicas: list[ReplicaView]) -> Table:

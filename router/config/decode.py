@@ -18,7 +18,7 @@ from router.config.rules import broken_rules
 from router.config.source import ConfigError, KeyPath, Mistake, Source
 from router.config.values import Reader
 
-__all__ = ["ConfigError", "Mistake", "decode", "load"]
+__all__ = ["ConfigError", "Mistake", "decode", "load", "text_in"]
 
 
 def load(
@@ -32,12 +32,16 @@ def load(
         content = Path(file).read_bytes()
     except OSError as error:
         raise ConfigError((Mistake(file, 0, "", f"cannot be read: {error.strerror}"),)) from None
+    return decode(text_in(content, file), file, environ=environ, directory=Path(file).resolve().parent)
+
+
+def text_in(content: bytes, file: str) -> str:
+    """What the bytes of a file say. Raises ConfigError."""
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError((Mistake(file, line, "", "is not UTF-8 text; save it as UTF-8"),)) from None
-    return decode(text, file, environ=environ, directory=Path(file).resolve().parent)
 
 
 def decode(

@@ -1,6 +1,6 @@
 """What others tell, handed to the pools and replicas of this process that it concerns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 
@@ -25,6 +25,7 @@ class Hearing:
         self._fleet = fleet
         self._sharing = sharing
         self._known: Fleet | None = None
+        self._alone = False
         self._pools: Mapping[Version, Pool] = {}
         self._replicas: dict[Place, Replica] = {}
         sharing.on_event(self._event)
@@ -32,9 +33,16 @@ class Hearing:
         if counts:
             sharing.on_count(self._count)
         sharing.on_health(self._health)
-        for (model, version), pool in fleet().pools.items():
-            if isinstance(pool.policy, Snapshot):
-                sharing.offer(model, version, pool.policy)
+        self.follow()
+
+    def follow(self) -> None:
+        """Know the fleet in force; call it again when another one is."""
+        self._look_up()
+        self._sharing.offer(
+            {place: pool.policy for place, pool in self._pools.items() if isinstance(pool.policy, Snapshot)}
+        )
+        for pool in self._pools.values():
+            pool.alone = self._alone
 
     def _event(self, model: str, version: str, event: Event) -> None:
         self._look_up()
@@ -50,8 +58,9 @@ class Hearing:
 
     def _health(self, healthy: bool) -> None:
         self._look_up()
+        self._alone = not healthy
         for pool in self._pools.values():
-            pool.alone = not healthy
+            pool.alone = self._alone
 
     def _look_up(self) -> None:
         """Know the fleet in force; a new one is brought up to date."""
@@ -65,9 +74,13 @@ class Hearing:
             replica.set_elsewhere(self._sharing.count_elsewhere(place))
 
 
-def share(fleet: Fleet, sharing: Sharing) -> None:
-    """Tell the others of every lease in this fleet."""
-    tickets = (ticket_of(sharing.member, serial) for serial in count(1))
+def tickets_of(sharing: Sharing) -> Iterator[int]:
+    """The tickets of this process; made once, as no two leases may have the same."""
+    return (ticket_of(sharing.member, serial) for serial in count(1))
+
+
+def share(fleet: Fleet, sharing: Sharing, tickets: Iterator[int]) -> None:
+    """Tell the others of every lease in this fleet. Call it again when another one is in force."""
     for (model, version), pool in fleet.pools.items():
         pool.share(partial(sharing.publish, model=model, version=version), tickets)
 

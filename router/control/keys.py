@@ -49,20 +49,24 @@ class _Entry:
 
 
 class KeyRing:
-    """The keys of one configuration. `now` is the time of day, in seconds since 1970: keys expire by it."""
+    """The keys in force. `now` is the time of day, in seconds since 1970: keys expire by it."""
 
     __slots__ = ("_entries", "_keyed", "_nobody", "_now", "_open")
 
     def __init__(self, keys: Sequence[KeyConfig], now: Callable[[], float]) -> None:
         self._now = now
-        self._open = not keys
         self._keyed = blake2b(key=token_bytes(32), digest_size=16)
         # What an unknown key is compared with; no key has this digest but by a chance of 2^-256.
         self._nobody = _Entry(token_bytes(32), ANONYMOUS, inf)
+        self.renew(keys)
+
+    def renew(self, keys: Sequence[KeyConfig]) -> None:
+        """Exactly these are good from now on. Who was let in before stays in to the end of the request."""
         entries = (
             _Entry(bytes.fromhex(key.digest.removeprefix("sha256:")), _caller(key), _end(key)) for key in keys
         )
         self._entries = {self._place(entry.digest): entry for entry in entries}
+        self._open = not keys
 
     def caller_of(self, authorization: str | None, api_key: str | None = None) -> Caller:
         """Who sent these headers, `authorization` or, without it, `x-api-key`.

@@ -33,15 +33,26 @@ def both(one: WorkerReport, other: WorkerReport) -> WorkerReport:
 
 
 def added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    added: Counter[str] = Counter()
+    """Counts by word."""
+    total_of: Counter[str] = Counter()
     for each in counts:
-        added.update(each)
-    return added
+        total_of.update(each)
+    return total_of
 
 
 def sum_of(reports: Iterable[WorkerReport]) -> dict[tuple[str, str, str], Series]:
+    """Series by model, version and engine."""
     sums: dict[tuple[str, str, str], Series] = {}
     for report in reports:
         for key, series in report.series:
             sums.setdefault(key, Series()).merge(series)
     return sums
+
+
+def queued_in(reports: Iterable[WorkerReport]) -> Counter[tuple[str, str]]:
+    """How many wait, by model and version: each worker has a queue of its own."""
+    queued = Counter[tuple[str, str]]()
+    for report in reports:
+        for model, version, count in report.queued:
+            queued[model, version] += count
+    return queued

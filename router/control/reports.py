@@ -62,6 +62,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     cpu_s: float
     resident_bytes: int
     limits: LimitReport | None = None
+    generation: int = 1
+    """Of the configuration that it serves by."""
     shadows: list[tuple[ShadowKey, ShadowTally]] = []
     """What came of copies for shadow versions."""
 

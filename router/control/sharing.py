@@ -5,7 +5,7 @@ A lost or late message costs accuracy only: what is in flight is repeated as a w
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
@@ -14,15 +14,7 @@ import msgspec
 from policies.routing.events import CacheNews, Dispatched, Done, Event, FirstToken, Forgotten
 from router.control.cache_news import NewsWriter
 from router.control.channel import Channel
-from router.control.ledger import (
-    Ledger,
-    Request,
-    Shared,
-    Told,
-    serial_of,
-    wire_answer,
-    wire_prompt,
-)
+from router.control.ledger import Ledger, Request, Shared, Told, serial_of, wire_answer, wire_prompt
 from router.control.messages import (
     Answered,
     Batch,
@@ -150,9 +142,10 @@ class Sharing:
         """`callback(healthy)` when that changes."""
         self._on_health.append(callback)
 
-    def offer(self, model: str, version: str, snapshot: Snapshot) -> None:
-        """What members that join are given, and what is filled when this one joins. Before `start`."""
-        self._offered[model, version] = snapshot
+    def offer(self, snapshots: Mapping[Version, Snapshot]) -> None:
+        """Exactly these members that join are given, and they are filled when this one joins."""
+        self._offered.clear()
+        self._offered.update(snapshots)
 
     def in_flight_elsewhere(self, replica_id: str) -> int:
         """Of all versions that this replica serves."""

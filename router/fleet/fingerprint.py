@@ -5,6 +5,7 @@ have begun anew is `doubted`: it was the old one that was verified, so new conne
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,14 @@ WARMING_S = 0.4
 """The longest time between two questions to one that does not answer yet."""
 START_S = 1.0
 """So long a start waits for replicas to say who they are; those that are slower join later."""
+LOOK_S = 0.005
 HASTE_S = 0.05
 """The shortest between two questions."""
 
 _LOADING = frozenset({425, 429, 500, 502, 503, 504})
 """Statuses of a server that will know later."""
 
+_UNJUDGED = Verdict()
 _UNASKED = Verdict(state="warming", reason="it has not answered yet")
 
 Answers = Mapping[str, Answer | NoAnswer]
@@ -78,6 +81,15 @@ class Verifier:
             _, late = await asyncio.wait(waiting, timeout=timeout_s)
             for each in late:
                 each.cancel()
+
+    async def judged(self, replicas: Iterable[Replica], timeout_s: float) -> None:
+        """Wait until each of these has been asked once, or has not answered for so long."""
+        unasked = set(replicas)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # A verdict is a value, set by whichever post asks: there is nothing to wait on.
+                while unasked := {each for each in unasked if each.verdict is _UNASKED}:  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_S)
 
     def doubt(self, replica: Replica, *, gone: bool = False) -> None:
         """The process may have begun anew. `gone`: it is not there, and gets nothing until it is verified."""
@@ -129,7 +141,10 @@ class VerifyPost:
         known = {each.replica: (each.subject, each.expect) for each in self._watched}
         self._watched = watched
         for each in watched:
-            if known.get(each.replica) != (each.subject, each.expect) and each.subject is not None:
+            # Another post may have judged it: a process is not another one because it is watched otherwise.
+            new = each.replica not in known and each.replica.verdict == _UNJUDGED
+            other = known.get(each.replica, (each.subject, each.expect)) != (each.subject, each.expect)
+            if (new or other) and each.subject is not None:
                 each.replica.judge_identity(_UNASKED)
         self.hasten()
 

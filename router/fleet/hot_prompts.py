@@ -61,12 +61,17 @@ class HotPrompts:
     """Of one version. `count` and `tokens` (the sum of their prompts) bound what is asked for at a time."""
 
     def __init__(self, count: int, tokens: int) -> None:
-        self._count = count
-        self._tokens = tokens
+        self.count = count
+        self.tokens = tokens
         self._roots: dict[int, _Root] = {}
         self._bytes = 0
         # Heat of roots without a body: most prompts never come again, and are not kept.
         self._seen: OrderedDict[int, float] = OrderedDict()
+
+    def bound(self, other: "HotPrompts") -> "HotPrompts":
+        """Ask for no more at a time than `other`; returns this one."""
+        self.count, self.tokens = other.count, other.tokens
+        return self
 
     def note(self, request: InferenceRequest, facts: Facts, now: float) -> None:
         """It was answered."""
@@ -90,7 +95,7 @@ class HotPrompts:
 
     def hottest(self) -> Iterator[HotPrompt]:
         """The hottest first, within the bounds; what is too long for the tokens left is passed over."""
-        left, tokens = self._count, self._tokens
+        left, tokens = self.count, self.tokens
         for root in sorted(self._roots.values(), key=_heat_of, reverse=True):
             if not left:
                 return
@@ -103,7 +108,7 @@ class HotPrompts:
         return self._bytes
 
     def _admits(self, heat: float) -> bool:
-        if len(self._roots) < _SPARE * self._count:
+        if len(self._roots) < _SPARE * self.count:
             return True
         return heat > min(root.heat for root in self._roots.values())
 
@@ -113,7 +118,7 @@ class HotPrompts:
         self._drop(root)
         self._roots[root] = _Root(heat, hot, now)
         self._bytes += len(hot.request.body)
-        while len(self._roots) > _SPARE * self._count or self._bytes > MAX_BYTES:
+        while len(self._roots) > _SPARE * self.count or self._bytes > MAX_BYTES:
             self._drop(min(self._roots, key=lambda each: self._roots[each].heat))
 
     def _drop(self, root: int) -> None:

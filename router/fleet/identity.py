@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a replica is called, where it is and what it may take; it does not change while it lives."""
+    """What a replica is called, where it is and what it may take; the last may change while it lives."""
 
     id: str
     url: str

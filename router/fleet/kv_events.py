@@ -61,8 +61,11 @@ class KvEvents:
             self._links = Links()
         return self._links
 
-    def follow(self, watched: Iterable[Watched]) -> None:
-        """Hear exactly these from now on, of those that have events and token ids to match them by."""
+    def follow(self, watched: Iterable[Watched], anew: Iterable[Replica] = ()) -> None:
+        """Hear exactly these from now on, of those that have events and token ids to match them by.
+
+        `anew` are those whose policy does not know yet what they have said.
+        """
         self._rounds.follow(
             each
             for each in watched
@@ -70,6 +73,11 @@ class KvEvents:
             and each.station.kv_events is not None
             and (self.pulls or each.station.kv_events.endpoint is not None)
         )
+
+        for replica in anew:
+            post = self._rounds.of(replica)
+            if post is not None:
+                post.begin_anew()
 
     def hasten(self, replica: Replica) -> None:
         """This one may have started anew: find out."""
@@ -124,7 +132,10 @@ class EventPost:
 
     def assign(self, watched: Sequence[Watched]) -> None:
         """A version that comes later must hear everything from the start, hence all do."""
-        known = self._maps
+        units = {each.replica: each.block_tokens or 1 for each in watched}
+        known = {each: blocks for each, blocks in self._maps.items() if blocks.unit == units.get(each)}
+        for replica in (units.keys() & self._maps.keys()) - known.keys():
+            self._tell(replica, Change([], [], lost=True), self._maps[replica].unit)
         self._maps = {
             each.replica: known[each.replica] if each.replica in known else self._map(each)
             for each in watched
@@ -134,6 +145,10 @@ class EventPost:
                 del counts[replica]
         if not self._maps.keys() <= known.keys():
             self._changed.ring()
+
+    def begin_anew(self) -> None:
+        """Have everything told again, as far as the engine can."""
+        self._changed.ring()
 
     @property
     def is_pulled(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from random import Random
+from typing import NamedTuple
 
 from policies.limits.saturation import pool_saturation
 from policies.resilience.retry import RetryBudget
@@ -18,8 +19,19 @@ from router.fleet.replicas import Replica
 from router.fleet.sizes import RequestSizes
 
 
+class Kept(NamedTuple):
+    """What of a pool goes on when its configuration changes."""
+
+    policy: bool
+    retries: bool
+    hasher: bool
+
+
 class Pool:
     """The replicas that serve one version, the policy that chooses among them, the purse of their retries.
+
+    It is there as long as its version; what it is made of is replaced, all at once, when the configuration
+    changes.
 
     `alone`: other routers share these replicas and are not heard now, so all that is known is this router's.
     `queued` is how many requests wait until one of them has room; see `router.flow.queue`.
@@ -27,6 +39,7 @@ class Pool:
 
     __slots__ = (
         "_fallback",
+        "_publish",
         "_tell",
         "_tickets",
         "alone",
@@ -59,19 +72,39 @@ class Pool:
         self._fallback: Policy | None = None
         """Chooses while this router is alone among others; what a policy mirrors is then far from true."""
         self._tickets: Iterator[int] = count(1)
-        # None where nobody wants to know: leases then cost nothing more.
-        self._tell: Tell | None = policy.observe if policy.learns else None
+        self._publish: Tell | None = None
+        self._tell = self._listener()
 
     def share(self, publish: Tell, tickets: Iterator[int]) -> None:
         """Tell others too of what is leased here. `tickets` are unlike those of all others."""
         self._tickets = tickets
         self._fallback = ByBeginning(Random())
+        self._publish = publish
+        self._tell = self._listener()
+
+    def renew(self, made: "Pool", replicas: Sequence[Replica], kept: "Kept") -> None:
+        """Serve as `made` would, which has not served yet, with these replicas and what of the own is `kept`.
+
+        What is leased already ends where it began; who waits may have the new replicas.
+        """
+        self.replicas = tuple(replicas)
+        self.policy_name = made.policy_name
+        self.policy = self.policy if kept.policy else made.policy
+        self.retries = self.retries if kept.retries else made.retries
+        self.hasher = self.hasher if kept.hasher else made.hasher
+        self._tell = self._listener()
+
+    def _listener(self) -> Tell | None:
+        """Of leases; None where nobody wants to know: they then cost nothing more."""
+        observe, publish = self.policy.observe, self._publish
+        if publish is None or not self.policy.learns:
+            return observe if self.policy.learns else publish
 
         def tell(event: Told) -> None:
-            self.policy.observe(event)
+            observe(event)
             publish(event)
 
-        self._tell = tell if self.policy.learns else publish
+        return tell
 
     def facts(self, request: InferenceRequest) -> Facts:
         """What the policy may know of a request; one object for all its attempts."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from math import inf
 
-from policies.limits.saturation import Bounds, RoomModel, saturation
+from policies.limits.saturation import UNBOUNDED, Bounds, RoomModel, saturation
 from router.engines.engine import Engine, ReplicaLoad
 from router.fleet.expectation import Verdict
 from router.fleet.identity import Identity
@@ -24,7 +24,6 @@ class Replica:
     """
 
     __slots__ = (
-        "_room",
         "_tokens_each",
         "_tokens_elsewhere",
         "doubted",
@@ -41,6 +40,7 @@ class Replica:
         "max_in_flight",
         "meter",
         "offers",
+        "room",
         "room_made",
         "served",
         "token_limit",
@@ -78,7 +78,8 @@ class Replica:
         self.token_limit = inf
         self.room_made: Callable[[], None] | None = None
         """Set while somebody waits for it."""
-        self._room = room
+        self.room = room
+        """How full the process is, as it says; None where nobody may wait for it."""
         self._tokens_each = 0.0
         self._tokens_elsewhere = 0.0
         self.up = self.well = True
@@ -140,17 +141,29 @@ class Replica:
         if fewer:
             self.offer_room()
 
+    def renew(self, made: "Replica", *, room: bool) -> None:
+        """The same process, with the bounds and the weight of `made`; also its model of the `room` there is.
+
+        All that is known of the process stays, and all that is in flight.
+        """
+        self.identity = made.identity
+        self.weight = made.weight
+        self.max_in_flight = made.max_in_flight
+        if room:
+            self.room = made.room
+        self._bind(UNBOUNDED if self.room is None else self.room.bounds)
+
     def read(self, load: ReplicaLoad, at: float) -> None:
         """What the engine said of itself, and when (monotonic seconds)."""
         self.load, self.load_at = load, at
-        if self._room is not None:
-            self._bind(self._room.read(load, self.in_flight, self.tokens, at))
+        if self.room is not None:
+            self._bind(self.room.read(load, self.in_flight, self.tokens, at))
             self.offer_room()
 
     def look(self, now: float) -> None:
         """A scrape that has become too old bounds nothing any more."""
-        if self._room is not None:
-            self._bind(self._room.at(now))
+        if self.room is not None:
+            self._bind(self.room.at(now))
 
     def offer_room(self) -> None:
         """Something has changed for the better, perhaps: whoever waits may look."""

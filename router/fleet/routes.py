@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.release.lifecycle import Release
-from router.api.errors import ModelNotAllowed, ModelNotFound
+from router.api.errors import ModelNotAllowed, ModelNotFound, RequestError, VersionRetired
 from router.api.request import InferenceRequest
 from router.control.keys import Caller
 from router.fleet.pools import Pool
@@ -71,7 +71,7 @@ class Route:
 class Fleet:
     """Every route by public name, and every replica once; what a request reads once and holds to its end."""
 
-    __slots__ = ("names", "pools", "replicas", "routes", "traffic")
+    __slots__ = ("names", "pools", "replicas", "retired", "routes", "traffic")
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Fleet:
         pools: Mapping[tuple[str, str], Pool],
         replicas: Sequence[Replica],
         traffic: Mapping[str, Divides] | None = None,
+        retired: Collection[str] = (),
     ) -> None:
         self.routes = routes
         self.names = names
@@ -89,6 +90,8 @@ class Fleet:
         self.replicas = tuple(replicas)
         self.traffic = traffic or {}
         """How each model's traffic is divided now."""
+        self.retired = retired
+        """Names of versions, as in `model@v1`, that there were before the configuration changed."""
 
     @property
     def ready(self) -> bool:
@@ -104,8 +107,8 @@ class Fleet:
     def route_for(self, name: str, allowed: Collection[str] | None = None) -> Route:
         """Where `name` leads. `allowed` are the models that may be used, all if None.
 
-        Raises `ModelNotFound`, or `ModelNotAllowed` for any other than the allowed ones: whoever may not use
-        a model does not learn either whether it exists.
+        Raises `ModelNotFound`, `VersionRetired`, or `ModelNotAllowed` for any other than the allowed ones:
+        whoever may not use a model does not learn either whether it exists.
         """
         route = self.routes.get(name)
         if allowed is not None and (route is None or route.model not in allowed):
@@ -123,14 +126,19 @@ class Fleet:
             return route, ""
         return route.traffic.assign(request, headers, caller)
 
-    def unknown(self, name: str) -> ModelNotFound:
+    def unknown(self, name: str) -> RequestError:
         """What to say of a name that no route has."""
         model, role, _ = name.partition(":canary")
         if role and model in self.routes:
             return ModelNotFound(f"no release of {model!r} is under way: it has no canary", param="model")
         model, _, version = name.partition("@")
+        versions = ", ".join(sorted(known for known in self.routes if known.startswith(f"{model}@")))
+        if name in self.retired:
+            if model not in self.routes:
+                return VersionRetired(f"{name} was retired, and its model with it", param="model")
+            text = f"{name} was retired; use {model!r}, or one of {versions}"
+            return VersionRetired(text, param="model", instead=model)
         if version and model in self.routes:
-            versions = ", ".join(sorted(known for known in self.routes if known.startswith(f"{model}@")))
             return ModelNotFound(
                 f"model {model!r} has no version {version!r}; there are: {versions}", param="model"
             )

@@ -69,7 +69,7 @@ def with_traffic(
         release = _standing(name, model, releases or {}).release
         traffic[name] = Traffic(name, model, release, pools)
         routes |= _routes(name, model, traffic[name], pools)
-    return Fleet(routes, fleet.names, fleet.pools, fleet.replicas, traffic)
+    return Fleet(routes, fleet.names, fleet.pools, fleet.replicas, traffic, fleet.retired)
 
 
 def disagreements(

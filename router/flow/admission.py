@@ -33,10 +33,11 @@ SLOT_WAIT_US = 1_000_000
 class Gate:
     """Asks all limits of a request at once: it is let in by all of them, or takes nothing of any."""
 
-    def __init__(self, rules: Rules, store: LimitStore) -> None:
+    def __init__(self, rules: Rules, store: LimitStore, costs: CostModel | None = None) -> None:
+        """`costs` is what another gate has learned of what requests use."""
         self._rules = rules
         self._store = store
-        self._costs = CostModel()
+        self.costs = costs or CostModel()
         self._router = token_hex(6)
         self._numbers = count()
         self._random = Random()
@@ -85,7 +86,7 @@ class Gate:
         shifts = [0 if call.tries else -cost_us for _, cost_us, _ in plan.budgets]
         try:
             subject, most = plan.subject, max(limited.units, default=0)
-            used = self._costs.settle(subject.tenant, subject.model, limited.size, most, _delivered(call))
+            used = self.costs.settle(subject.tenant, subject.model, limited.size, most, _delivered(call))
             for index, bucket in plan.counting:
                 reserved, charged = limited.units[index], bucket.price.tokens(used)
                 limited.reserved_tokens, limited.charged_tokens = reserved, charged
@@ -127,7 +128,7 @@ class Gate:
         """By the ways in which the plan's limits reserve."""
         subject = plan.subject
         return {
-            reserve: self._costs.expect(subject.tenant, subject.model, size, reserve)
+            reserve: self.costs.expect(subject.tenant, subject.model, size, reserve)
             for reserve in plan.reserves
         }
 

@@ -44,8 +44,10 @@ class Keeper(Protocol):
 
     buffer: memoryview
     """What a read is put into; nobody holds on to it."""
-    max_head_bytes: int
     desynchronisations: int
+
+    @property
+    def max_head_bytes(self) -> int: ...
 
     def release(self, connection: "Connection") -> None:
         """It is free for another request."""

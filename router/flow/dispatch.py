@@ -96,10 +96,11 @@ class Dispatcher:
             pool.retries.earn()
         tried: list[Replica] = []
         call.facts = call.facts or pool.facts(request)
+        waits = self._queues is not None
         while not call.exchange.disconnected:
             try:
                 # Nobody overtakes those that wait; a second attempt has waited.
-                lease = None if pool.queued and not tried else self._choose(call, tried)
+                lease = None if waits and pool.queued and not tried else self._choose(call, tried)
                 if lease is None:
                     lease = await self._wait(call, pool)
             except (NoHealthyReplica, EndpointNotSupported, Overloaded, QueueFull) as error:

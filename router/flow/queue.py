@@ -5,7 +5,7 @@ the lease itself: between the permission and the lease nothing else can happen, 
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -20,6 +20,7 @@ from router.api.request import InferenceRequest
 from router.eager import Signal
 from router.fleet.leases import Lease
 from router.fleet.pools import Pool
+from router.fleet.replicas import Replica
 from router.flow.call import Call
 
 LOOK_S: Final = 0.1
@@ -78,8 +79,15 @@ class PoolQueue:
         self._tickets: dict[Waiting, _Ticket] = {}
         self._kinds: dict[Hashable, InferenceRequest] = {}
         """For each kind a request like it, without its contents."""
+        self._heard: Sequence[Replica] = ()
+        """Those that tell of room."""
         self._serving = False
         self._timer: asyncio.TimerHandle | None = None
+
+    def bound(self, limits: QueueLimits) -> None:
+        """For whom comes from now on."""
+        self._limits = limits
+        self._fair.bound(limits.bounds)
 
     async def enter(self, call: Call, choose: Choose) -> Lease | None:
         """Wait for a lease; None: the client has left meanwhile.
@@ -192,8 +200,7 @@ class PoolQueue:
         self._pool.queued = waits
         if bool(waits) == waited:
             return
-        for replica in self._pool.replicas:
-            replica.room_made = self.serve if waits else None
+        self._hear(self._pool.replicas if waits else ())
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         else:
@@ -201,9 +208,18 @@ class PoolQueue:
             self._timer = None
             self._kinds.clear()
 
+    def _hear(self, replicas: Sequence[Replica]) -> None:
+        for replica in self._heard:
+            replica.room_made = None
+        for replica in replicas:
+            replica.room_made = self.serve
+        self._heard = replicas
+
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         now = monotonic()
+        if self._heard is not self._pool.replicas:
+            self._hear(self._pool.replicas)
         for replica in self._pool.replicas:
             replica.look(now)
         self.serve()
@@ -222,6 +238,17 @@ class Queues:
         if queue is None:
             queue = self._queues[pool] = PoolQueue(pool, self._limits)
         return await queue.enter(call, choose)
+
+    def bound(self, limits: QueueLimits) -> None:
+        """For whom comes from now on; nobody who waits is sent away."""
+        self._limits = limits
+        for queue in self._queues.values():
+            queue.bound(limits)
+
+    def keep(self, pools: Collection[Pool]) -> None:
+        """Forget the queues of pools that are gone, once nobody waits there."""
+        for pool in [pool for pool in self._queues if not pool.queued and pool not in pools]:
+            del self._queues[pool]
 
     def refuse_all(self, error: TurnoutError) -> None:
         """The router ends: nobody's turn will come."""

@@ -143,6 +143,12 @@ class Shadows:
             if used is pool:
                 task.cancel()
 
+    def retire(self) -> None:
+        """Others take its place: nothing more is drawn or sent, and what is under way ends."""
+        self._draining = lambda: True
+        for task in self._open:
+            task.cancel()
+
     async def close(self) -> None:
         """End what is under way."""
         tasks = list(self._open)

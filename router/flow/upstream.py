@@ -37,6 +37,16 @@ class Address:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How connections are made and kept: the configuration's [upstream], and `connect_s`."""
+
+    idle_s: float = 4.0
+    connect_s: float = 1.0
+    max_head_bytes: int = 65536
+    max_connections: int = 1024
+
+
 class Upstream:
     """The connections to one replica: idle ones are kept, last used first, below the engine's own limit.
 
@@ -47,24 +57,18 @@ class Upstream:
     def __init__(
         self,
         url: str,
+        keeping: Keeping | None = None,
         *,
-        idle_s: float = 4.0,
-        connect_s: float = 1.0,
-        max_head_bytes: int = 65536,
-        max_connections: int = 1024,
         api_key: str | None = None,
         buffer: memoryview | None = None,
     ) -> None:
         self.address = Address.from_url(url)
-        self.max_head_bytes = max_head_bytes
+        self.keeping = keeping or Keeping()
         self.loop = asyncio.get_running_loop()
         self.buffer = buffer or memoryview(bytearray(READ_BYTES))
         self.desynchronisations = 0
-        self._connect_s = connect_s
-        self._idle_s = idle_s
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._max_connections = max_connections
         self._connecting = 0
         self._tls = ssl.create_default_context() if self.address.tls else None
         self._credentials = (
@@ -77,7 +81,7 @@ class Upstream:
         now = monotonic()
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and now - connection.idle_since < self._idle_s:
+            if connection.usable and now - connection.idle_since < self.keeping.idle_s:
                 return connection
             connection.abort()
         return None
@@ -88,7 +92,7 @@ class Upstream:
         Raises `UpstreamReset` or `UpstreamProtocol` if there is none within `connect_s`, `Overloaded` at
         `max_connections`.
         """
-        if len(self._open) + self._connecting >= self._max_connections:
+        if len(self._open) + self._connecting >= self.keeping.max_connections:
             raise Overloaded("every connection to the replica is in use", retry_after_s=1.0)
         self._connecting += 1
         try:
@@ -101,7 +105,7 @@ class Upstream:
     async def _dial(self) -> Connection:
         address = self.address
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(self.keeping.connect_s):
                 transport, connection = await self.loop.create_connection(
                     lambda: Connection(self), address.host, address.port, ssl=self._tls
                 )
@@ -140,16 +144,25 @@ class Upstream:
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 
-    def expire(self) -> None:
-        """Close what has been idle too long."""
-        now = monotonic()
-        while self._idle and now - self._idle[0].idle_since >= self._idle_s:
+    def expire(self, idle_s: float | None = None) -> None:
+        """Close what has been idle too long: for `idle_s`, or as long as is usual."""
+        now, most_s = monotonic(), self.keeping.idle_s if idle_s is None else idle_s
+        while self._idle and now - self._idle[0].idle_since >= most_s:
             self._idle.pop(0).abort()
+
+    @property
+    def busy(self) -> bool:
+        """There are connections, or will be."""
+        return bool(self._open) or self._connecting > 0
 
     def close(self) -> None:
         for connection in list(self._open):
             connection.abort()
         self._idle.clear()
+
+    @property
+    def max_head_bytes(self) -> int:
+        return self.keeping.max_head_bytes
 
     @property
     def open_connections(self) -> int:

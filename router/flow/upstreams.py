@@ -1,33 +1,41 @@
 """The connections to all replicas."""
 
+from collections.abc import Collection
+
 from router.fleet.replicas import Replica
-from router.flow.upstream import READ_BYTES, Upstream
+from router.flow.upstream import READ_BYTES, Keeping, Upstream
 
 
 class Upstreams:
     """The connections to every replica, made when first used."""
 
-    def __init__(self, *, idle_s: float, connect_s: float, max_head_bytes: int, max_connections: int) -> None:
-        self._max_connections = max_connections
-        self._idle_s = idle_s
-        self._connect_s = connect_s
-        self._max_head_bytes = max_head_bytes
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._by_replica: dict[Replica, Upstream] = {}
 
     def of(self, replica: Replica) -> Upstream:
         upstream = self._by_replica.get(replica)
         if upstream is None:
+            identity = replica.identity
             upstream = self._by_replica[replica] = Upstream(
-                replica.identity.url,
-                idle_s=self._idle_s,
-                connect_s=self._connect_s,
-                max_head_bytes=self._max_head_bytes,
-                max_connections=self._max_connections,
-                api_key=replica.identity.api_key,
-                buffer=self._buffer,
+                identity.url, self._keeping, api_key=identity.api_key, buffer=self._buffer
             )
         return upstream
+
+    def renew(self, keeping: Keeping) -> None:
+        """For all that is opened from now on."""
+        self._keeping = keeping
+        for upstream in self._by_replica.values():
+            upstream.keeping = keeping
+
+    def keep(self, replicas: Collection[Replica]) -> None:
+        """Of all others close what is idle, and forget them with their last request."""
+        for replica in self._by_replica.keys() - set(replicas):
+            upstream = self._by_replica[replica]
+            upstream.expire(0.0)
+            if not upstream.busy:
+                del self._by_replica[replica]
 
     def expire(self) -> None:
         for upstream in self._by_replica.values():

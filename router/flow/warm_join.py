@@ -49,18 +49,33 @@ class WarmJoins:
         *,
         draining: Callable[[], bool],
     ) -> None:
-        pools = fleet.pools
-        self._homes = {
-            replica: _Home(pools[version], kept)
-            for version, kept in prompts.items()
-            for replica in pools[version].replicas
-        }
+        self._prompts: dict[tuple[str, str], HotPrompts] = {}
+        self._homes: dict[Replica, _Home] = {}
         self._ask = ask
         self._draining = draining
         self._cold: set[Replica] = set()
         self._served: set[Replica] = set()
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._begun_at: dict[Replica, deque[float]] = {}
+        self.follow(fleet, prompts)
+
+    def follow(self, fleet: Fleet, prompts: Mapping[tuple[str, str], HotPrompts]) -> None:
+        """For exactly these versions from now on; prompts that are hot already stay so.
+
+        A replica that comes, and is not up yet, is cold.
+        """
+        pools, before = fleet.pools, self._homes
+        for version, made in prompts.items():
+            self._prompts[version] = self._prompts.get(version, made).bound(made)
+        self._prompts = {version: self._prompts[version] for version in prompts}
+        self._homes = {
+            replica: _Home(pools[version], kept)
+            for version, kept in self._prompts.items()
+            for replica in pools[version].replicas
+        }
+        for replica in before.keys() - self._homes.keys():
+            self._leave(replica)
+        self._cold |= {replica for replica in self._homes if replica not in before and not replica.up}
 
     def answered(self, replica: Replica, request: InferenceRequest, facts: Facts) -> None:
         """A client's request was."""
@@ -101,6 +116,12 @@ class WarmJoins:
         home = self._homes.get(replica)
         if home is not None:
             self._tasks[replica] = asyncio.create_task(self._join(replica, home))
+
+    def _leave(self, replica: Replica) -> None:
+        self._stop(replica)
+        self._cold.discard(replica)
+        self._served.discard(replica)
+        self._begun_at.pop(replica, None)
 
     def _stop(self, replica: Replica) -> None:
         task = self._tasks.pop(replica, None)

@@ -5,13 +5,13 @@ never adds a series.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from router.config.history import ConfigState
 from router.fleet.routes import Fleet
 from router.observe.events import Finished
 from router.observe.exposition import number
@@ -29,15 +29,6 @@ class Mirrors(Protocol):
     def predicted_tokens(self) -> float: ...
     @property
     def reported_tokens(self) -> float: ...
-
-
-@dataclass(slots=True)
-class ConfigState:
-    """Which configuration is in force; whoever reloads it writes here."""
-
-    generation: int = 1
-    reload_failed: bool = False
-    """The last attempt to reload was refused and the configuration before it stayed."""
 
 
 class RouterMetrics(Collector):

@@ -144,6 +144,11 @@ class InferenceApp:
         self._inference = inference
         self._budget = budget
 
+    def serve_by(self, inference: Inference, budget: Budget) -> None:
+        """Requests from now on."""
+        self._inference = inference
+        self._budget = budget
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal: TurnoutError | None = None
         body = b""

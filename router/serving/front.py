@@ -45,6 +45,11 @@ class FrontEnd:
         self._date_line = b""
         self._sweeper: asyncio.TimerHandle | None = None
 
+    def serve_by(self, inference: Inference, budget: Budget) -> None:
+        """Requests from now on, and connections from now on."""
+        self._inference = inference
+        self.budget = budget
+
     # ---- uvicorn ----
 
     def __call__(

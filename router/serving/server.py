@@ -82,7 +82,6 @@ class Process:
         signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     ) -> None:
         self._router = router
-        self._config = config
         self._sockets = None if sockets is None else list(sockets)
         server = config.server
         self._public = _server(
@@ -105,6 +104,9 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in self._told_by:
             loop.add_signal_handler(number, self.stop)
+        if self._admin is not None:
+            # A worker's configuration is its overview's.
+            loop.add_signal_handler(signal.SIGHUP, self._router.reloader.hasten)
         await self._router.start()
         serving = [asyncio.create_task(self._public.serve(self._sockets))]
         if self._admin is not None:
@@ -139,7 +141,7 @@ class Process:
         return [self._public] if self._admin is None else [self._public, self._admin]
 
     async def _drain(self, serving: asyncio.Task[None]) -> None:
-        server = self._config.server
+        server = self._router.config.server
         self._router.front_end.draining = True
         log.info("draining: not ready for %g s, then up to %g s for open requests", server.settle_s,
                  server.drain_timeout_s)  # fmt: skip

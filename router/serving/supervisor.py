@@ -5,7 +5,8 @@ shares the memory of what was loaded. No request passes through it. Number 0 is 
 listener, the others are workers.
 
 SIGTERM or SIGINT goes on to every worker, and to the overview when they are done; a second one ends all at
-once. SIGHUP renews the workers, each new one ready before its predecessor drains.
+once. SIGHUP goes on to the overview, which reads the configuration anew; if that has not changed the workers
+are renewed, each new one ready before its predecessor drains.
 """
 
 import logging
@@ -36,11 +37,21 @@ def pause_s(failures: int) -> float:
 
 
 class Supervisor:
-    """Keeps one overview and `workers` workers running. `announce` is called when all are ready."""
+    """Keeps one overview and `workers` workers running. `announce` is called when all are ready.
 
-    def __init__(self, run: Run, workers: int, announce: Callable[[], None]) -> None:
+    `changed`: there is another configuration than the one in force, so that a SIGHUP is about that.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        workers: int,
+        announce: Callable[[], None],
+        changed: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._numbers = range(workers + 1)
         self._announce: Callable[[], None] | None = announce
+        self._changed = changed
         self._nursery = Nursery(run)
         self._signals = SignalQueue()
         self._selector = selectors.DefaultSelector()
@@ -163,7 +174,16 @@ class Supervisor:
     def _obey(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
-        elif number is signal.SIGHUP and not self._stops and not self._renewing:
+        elif number is signal.SIGHUP and not self._stops:
+            self._reload()
+
+    def _reload(self) -> None:
+        for child in self._children:
+            if child.number == OVERVIEW:
+                child.send(signal.SIGHUP)
+        if self._changed():
+            log.info("the configuration has changed: it is read anew, and the workers stay")
+        elif not self._renewing:
             log.info("renewing the workers, one by one")
             self._renewing.extend(self._numbers[1:])
             self._renew()

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import resource
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from router.compose import Router
@@ -14,8 +15,10 @@ from router.control.membership import Seat
 from router.control.messages import Place
 from router.control.reports import Draining, Loads, LookAgain, ReplicaReport, Wish, WorkerReport
 from router.fleet.replicas import Replica
+from router.fleet.routes import Fleet
 from router.overview import Overview
 from router.serving.children import STOP, Post
+from router.serving.following import Follower
 from router.serving.listeners import beside
 from router.serving.server import Process, admin_server, until_started
 
@@ -26,7 +29,16 @@ class Deputy:
     def __init__(self, router: Router, seat: Seat) -> None:
         self._router = router
         self._seat = seat
-        self._replicas: dict[Place, Replica] = {place_of(each): each for each in router.fleet.replicas}
+        self._known: Fleet | None = None
+        self._by_place: dict[Place, Replica] = {}
+
+    @property
+    def _replicas(self) -> Mapping[Place, Replica]:
+        """Of the fleet in force."""
+        fleet = self._router.fleet
+        if fleet is not self._known:
+            self._known, self._by_place = fleet, {place_of(each): each for each in fleet.replicas}
+        return self._by_place
 
     def report(self, asked: int) -> WorkerReport:
         router, sharing = self._router, self._router.sharing
@@ -48,6 +60,7 @@ class Deputy:
             cpu_s=sum(resource.getrusage(resource.RUSAGE_SELF)[:2]),
             resident_bytes=_resident_bytes(),
             limits=None if router.limits is None else router.limits.report(),
+            generation=router.metrics.config.generation,
             shadows=list(router.shadow_counts.tallies.items()),
         )
 
@@ -79,16 +92,20 @@ class Deputy:
                 self._router.prober.hasten(self._replicas[place])
 
 
-async def run_worker(router: Router, seat: Seat, post: Post, reserved: Sequence[socket.socket]) -> int:
+async def run_worker(
+    router: Router, seat: Seat, post: Post, reserved: Sequence[socket.socket], follower: Follower
+) -> int:
     """Serve until told to stop, or until the supervisor is gone. Returns the exit code."""
     process = Process(router, router.config, beside(reserved), signals=(STOP,))
     deputy = Deputy(router, seat)
     line = Line(seat.folder, deputy.report, deputy.obey)
     _on_orphaned(post, process.stop)
     line.start()
+    following = asyncio.create_task(follower.run())
     try:
         return await process.run(lambda _public, _admin: post.say_ready())
     finally:
+        following.cancel()
         await line.close()
 
 
@@ -101,6 +118,7 @@ async def run_overview(overview: Overview, post: Post, sockets: Sequence[socket.
         server.should_exit = True
 
     loop.add_signal_handler(STOP, stop)
+    loop.add_signal_handler(signal.SIGHUP, overview.reloader.hasten)
     _on_orphaned(post, stop)
     await overview.start()
     serving = asyncio.create_task(server.serve(list(sockets)))

@@ -168,6 +168,7 @@ def test_nothing_is_left_of_clients_that_leave_at_any_time(kind: Kind, count: in
             # They come and go on connections of their own.
             await router.prober.close()
             await router.scraper.close()
+            await router.verifier.close()
             crowd = Crowd(theatre, seed=count)
             await crowd.come(20, at_once=10)
             await at_rest(theatre)

@@ -10,11 +10,12 @@ from router.control.desk import Desk
 from router.control.membership import Seat
 from router.control.messages import Member, Place
 from router.control.reports import ReplicaReport, WorkerReport
+from router.control.roll import MAX_GONE
 from router.fleet.kv_figures import KvFigures
 from router.fleet.own_measurements import OwnMeasurements
 from router.observe.series import Series
 from router.observe.shadow import ShadowKey, ShadowTally
-from router.overview import MAX_GONE, Overview
+from router.overview import Overview
 from tests.router.control.test_desk import report
 from tests.support.loops import run_strictly
 from tests.support.routers import config_text
@@ -105,7 +106,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
 
     def test(made: Overview, there: list[WorkerReport]) -> None:
         (replica,) = made.current_fleet().replicas
-        made._keep(worker(1, requests=3))
+        made._roll.keep(worker(1, requests=3))
         there.append(worker(2, requests=1))
         made._show()
         assert (answered(made), replica.own_in_flight) == (4, 1)
@@ -113,7 +114,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         made._show()
         assert answered(made) == 6
         for number in range(10, 10 + 3 * MAX_GONE):
-            made._keep(worker(number))
+            made._roll.keep(worker(number))
         made._show()
         assert answered(made) == copied(made) == 6 + 3 * MAX_GONE
         assert replica.meter.read(0, 0).answers == 6 + 3 * MAX_GONE
@@ -121,7 +122,7 @@ def test_what_is_gone_stays_counted(tmp_path: Path) -> None:
         heard = made._kv_sums.figures(replica)
         assert heard is not None
         assert (heard.listeners, heard.events) == (2, 6 + 3 * MAX_GONE)
-        assert len(made._gone) == MAX_GONE
+        assert len(made._roll._gone) == MAX_GONE
 
     overview(tmp_path, test)
 
@@ -134,7 +135,7 @@ def test_queues_add_up(tmp_path: Path) -> None:
         there += [worker(1, requests=3), worker(2, requests=4)]
         made._show()
         assert pool.queued == 7
-        made._keep(there.pop())
+        made._roll.keep(there.pop())
         made._show()
         assert pool.queued == 3
         there.clear()

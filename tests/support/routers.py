@@ -8,6 +8,9 @@ from pathlib import Path
 
 from router.compose import Router
 from router.config.decode import decode
+from router.config.model import Config
+from router.config.origin import Origin
+from router.config.reload import first_of
 from router.serving.server import Process
 
 
@@ -49,11 +52,17 @@ replicas = [
 """
 
 
+def _written(text: str, file: Path) -> tuple[Config, Origin]:
+    file.write_text(text)
+    origin = Origin(file)
+    return origin.decode(text), origin
+
+
 @contextlib.asynccontextmanager
-async def running_router(text: str) -> AsyncIterator[RunningRouter]:
-    """`text` is a configuration; its ports should be 0."""
-    config = decode(text, Path("test.toml"))
-    router = Router(config)
+async def running_router(text: str, file: Path | None = None) -> AsyncIterator[RunningRouter]:
+    """`text` is a configuration; its ports should be 0. It follows `file`, into which that is written."""
+    config, origin = (decode(text, Path("test.toml")), None) if file is None else _written(text, file)
+    router = Router(config, origin=origin, history=first_of(config, text))
     process = Process(router, config)
     addresses: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(process.run(lambda public, admin: addresses.set_result((public, admin))))

@@ -21,7 +21,8 @@ class Follower:
         self._file = file
         self._changed = changed
         self._stamp: Stamp | None = None
-        self._known: Mapping[str, Release] = {}
+        self.known: Mapping[str, Release] = {}
+        """The releases in force."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,8 +45,8 @@ class Follower:
         except StoreAway as error:
             log.error("the releases in force stay: %s", error)
             return
-        if releases != self._known:
-            self._known = releases
+        if releases != self.known:
+            self.known = releases
             self._changed(releases)
 
     async def _keep_looking(self) -> None:

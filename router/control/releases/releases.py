@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 from policies.release.lifecycle import Release
-from policies.release.observation import Observation
 from router.config.model import Config
 from router.control.membership import Seat
 from router.control.releases.evidence_line import EvidenceBox, EvidencePost
@@ -11,6 +10,8 @@ from router.control.releases.follower import Follower
 from router.control.releases.office import Office
 from router.control.releases.places import release_file
 from router.fleet.routes import Fleet
+from router.observe.events import Finished
+from router.observe.evidence import observation_of
 
 Changed = Callable[[Mapping[str, Release]], None]
 
@@ -41,6 +42,16 @@ class Releases:
             else None
         )
 
+    @property
+    def in_force(self) -> Mapping[str, Release]:
+        """By model, of those that ever had one."""
+        return self._follower.known
+
+    def reconfigure(self, config: Config) -> None:
+        """Another configuration is in force, under the same releases."""
+        if self.office is not None:
+            self.office.reconfigure(config)
+
     def start(self) -> None:
         """Raises `OSError` if the folder of a seat cannot be used."""
         self._follower.start()
@@ -58,8 +69,14 @@ class Releases:
         if self.office is not None:
             await self.office.close()
 
-    def observe(self, salt: str, observation: Observation) -> None:
+    def observe(self, event: Finished) -> None:
+        """A request is over; most say nothing of a release."""
+        if event.arm is None:
+            return
+        seen = observation_of(event)
+        if seen is None:
+            return
         if self._post is not None:
-            self._post.observe(salt, observation)
+            self._post.observe(event.arm.salt, seen)
         elif self.office is not None:
-            self.office.observe(salt, observation)
+            self.office.observe(event.arm.salt, seen)

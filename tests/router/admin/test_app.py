@@ -63,7 +63,13 @@ def test_status_shows_everything(client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert status["ready"] is True
-    assert status["config"] == {"generation": 1, "reload_failed": False}
+    assert status["config"] == {
+        "generation": 1,
+        "reload_failed": False,
+        "mistakes": [],
+        "rolled_back_to": None,
+        "behind": 0,
+    }
     assert status["uptime_s"] >= 0
     assert status["turnout_version"]
     assert [model["model"] for model in status["models"]] == ["m"]

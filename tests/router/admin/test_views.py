@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
+from router.admin.model_views import model_views
 from router.admin.views import (
     NUMBERS,
     FiguresView,
     ReplicasView,
     figures_view,
     find_replicas,
-    model_views,
     replica_views,
 )
 from router.engines.engine import ReplicaLoad

@@ -11,14 +11,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from router.admin.model_views import ModelView, VersionView
 from router.admin.views import (
     ConfigView,
     FiguresView,
-    ModelView,
     ReplicaView,
     StatusView,
     VerificationView,
-    VersionView,
 )
 from router.commands import status as command
 from router.commands.status import status

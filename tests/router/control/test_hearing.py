@@ -8,7 +8,7 @@ from policies.outcome import Ending, Outcome
 from policies.routing.events import Dispatched, Done, Event, FirstToken, Prompt
 from policies.routing.round_robin import RoundRobin
 from router.config.decode import decode
-from router.control.hearing import Hearing, place_of, share
+from router.control.hearing import Hearing, place_of, share, tickets_of
 from router.control.ledger import ticket_of
 from router.control.messages import Place
 from router.control.sharing import Sharing
@@ -156,7 +156,7 @@ def test_what_is_leased_here_is_told(tmp_path: Path) -> None:
     async def run() -> None:
         async with workers(tmp_path, 2) as (one, other):
             fleet = fleet_of("a")
-            share(fleet, one.sharing)
+            share(fleet, one.sharing, tickets_of(one.sharing))
             lease = lease_from(pool_of(fleet))
             lease.first_token(2.0)
             lease.close(OUTCOME, 3.0)
@@ -180,7 +180,7 @@ def test_a_policy_that_learns_is_told_first(tmp_path: Path) -> None:
         async with workers(tmp_path, 2) as (one, other):
             fleet = fleet_of("a")
             learner = learning(fleet)
-            share(fleet, one.sharing)
+            share(fleet, one.sharing, tickets_of(one.sharing))
             lease_from(pool_of(fleet)).close(None, 3.0)
             await until(lambda: len(other.heard) == 2)
             assert other.heard == learner.heard
@@ -195,3 +195,41 @@ def test_without_anybody_to_tell_leases_are_plain() -> None:
     fleet = fleet_of("a")
     assert type(lease_from(pool_of(fleet))) is Lease
     assert place_of(fleet.replicas[0]) == Place("m", "v1", "a")
+
+
+def test_another_fleet_is_followed(tmp_path: Path) -> None:
+    """Its policies are offered in place of the others', its leases told with tickets that go on."""
+
+    async def run() -> None:
+        async with workers(tmp_path, 2) as (one, other):
+            here, tickets = Here(one.sharing, fleet_of("a")), tickets_of(one.sharing)
+            share(here.fleet, one.sharing, tickets)
+            lease_from(pool_of(here.fleet)).close(None, 2.0)
+            here.fleet = fleet_of("b")
+            learner = learning(here.fleet)
+            share(here.fleet, one.sharing, tickets)
+            here.hearing.follow()
+            assert one.sharing._offered == {("m", "v1"): learner}
+            lease_from(pool_of(here.fleet)).close(None, 3.0)
+            await until(lambda: len(other.heard) == 4)
+            assert len({event.ticket for event in other.heard if isinstance(event, Dispatched)}) == 2
+
+    run_strictly(run(), uv=True)
+
+
+def test_a_fleet_that_comes_while_others_are_not_heard(tmp_path: Path) -> None:
+    """Its pools are alone from the start, until the others are heard again."""
+
+    async def run() -> None:
+        async with workers(tmp_path, 2) as (one, _):
+            here = Here(one.sharing, fleet_of("a"))
+            channel = one.sharing._outboxes[0].channel
+            channel.healthy = False  # type: ignore[misc]
+            await until(lambda: pool_of(here.fleet).alone)
+            here.fleet = fleet_of("b")
+            here.hearing.follow()
+            assert pool_of(here.fleet).alone
+            channel.healthy = True  # type: ignore[misc]
+            await until(lambda: not pool_of(here.fleet).alone)
+
+    run_strictly(run(), uv=True)

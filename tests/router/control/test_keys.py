@@ -207,3 +207,13 @@ def test_time_says_nothing_of_how_much_of_a_key_is_right() -> None:
     # Of three, the least: a machine that is disturbed for a while makes one large, a leak all of them.
     assert min(timing_t(looked_up) for _ in range(3)) < 4.5
     assert min(timing_t(compared) for _ in range(3)) > 4.5
+
+
+def test_other_keys_take_their_place() -> None:
+    """At once and exactly: who has none gets in where there are none any more."""
+    keys = ring()
+    keys.renew([entry("new", "n")])
+    assert keys.caller_of("Bearer new").key_id == "n"
+    refusal(keys, f"Bearer {KEY}")
+    keys.renew([])
+    assert keys.caller_of(None) is ANONYMOUS

@@ -131,8 +131,8 @@ def test_a_router_that_joins_takes_over_what_was_learned(server: RedisServer) ->
     async def run() -> None:
         old, new = router(server.url, 1), router(server.url, 2)
         learned, mine = Memory(bytes(range(256)) * 1000), Memory()
-        old.sharing.offer("m", "v1", learned)
-        new.sharing.offer("m", "v1", mine)
+        old.sharing.offer({("m", "v1"): learned})
+        new.sharing.offer({("m", "v1"): mine})
         await old.sharing.start()
         await until(lambda: old.sharing.healthy)
         await new.sharing.start()

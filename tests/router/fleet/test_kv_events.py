@@ -372,3 +372,25 @@ def test_figures_add_up_over_feeds(tmp_path: Path) -> None:
                 assert 0 < figures.events_per_s <= 0.3
 
     run_strictly(run())
+
+
+def test_a_policy_that_is_new_is_told_again(tmp_path: Path) -> None:
+    """Also in blocks of another size, if those have changed."""
+
+    async def run() -> None:
+        extra = {"kv_events_config": config_json(tmp_path)}
+        async with engine("vllm", extra=extra) as vllm:
+            one = seen(vllm, pushed(tmp_path))
+            ids = list(range(5000, 5100))
+            async with following(one) as (events, told):
+                await post(vllm, "/v1/completions", {"prompt": ids, "max_tokens": 1})
+                await until(lambda: told.blocks.get(one.replica) == set(BLOCKS.hash(ids)))
+                told.blocks.clear()
+                events.follow([one], anew=[one.replica])
+                await until(lambda: told.blocks.get(one.replica) == set(BLOCKS.hash(ids)))
+                smaller = TokenBlocks(KEY, BLOCK)
+                events.follow([replace(one, block_tokens=BLOCK)])
+                wanted = set(smaller.hash(ids[: len(ids) // UNIT * UNIT]))
+                await until(lambda: told.blocks.get(one.replica) == wanted)
+
+    run_strictly(run())

@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from math import inf
 
 import pytest
 
 from policies.limits.fair_queue import QueueBounds
 from router.api.errors import RouterDraining
+from router.config.model import QueueConfig
 from router.engines.engine import ReplicaLoad
 from router.fleet.replicas import Replica
 from router.flow.queue import QueueLimits, Queues
@@ -527,5 +529,35 @@ def test_a_defect_on_the_way_in_leaves_nobody_in_the_queue(caplog: pytest.LogCap
         holding.release()
         await until(lambda: len(it.flow.events) == 2)
         assert replica.in_flight == 0
+
+    saturating(test, holding.script)
+
+
+def test_other_bounds_are_for_whom_comes_from_now_on() -> None:
+    """Nobody who waits is sent away; turned off, engines get all there is, and who waits still has its turn."""
+    holding = Holding()
+
+    async def test(it: Scene) -> None:
+        router = it.flow.router
+        before = [it.send(str(number)) for number in range(3)]
+        await until(lambda: it.pool.queued == 2)
+        await router.apply(replace(router.config, queue=QueueConfig(max_requests=1)))
+        it.replicas[0].max_in_flight = it.replicas[0].limit = 1
+        late = it.send("late")
+        await until(lambda: late.finished)
+        assert error_of(late) == "queue_full"
+        assert it.pool.queued == 2
+        await router.apply(replace(router.config, queue=QueueConfig(max_requests=0)))
+        past = it.send("past")
+        await until(lambda: sorted(holding.ids) == ["0", "1", "2", "past"])
+
+        def all_have_their_answers() -> bool:
+            # Probes come here too, as the replica is followed from the first change on.
+            holding.release(len(holding._held))
+            return all(each.finished for each in (*before, past))
+
+        await until(all_have_their_answers)
+        await it.flow.at_rest()
+        assert [each.status for each in (*before, past)] == [200] * 4
 
     saturating(test, holding.script)

@@ -7,7 +7,9 @@ import pytest
 
 from router.api.errors import Overloaded, UpstreamError, UpstreamProtocol, UpstreamReset
 from router.flow.connection import Connection
-from router.flow.upstream import Address, Upstream
+from router.flow.upstream import Address, Keeping, Upstream
+from router.flow.upstreams import Upstreams
+from tests.support.bare_replicas import replica
 from tests.support.peers import LAST_CHUNK, STREAM_HEAD, PeerConnection, Script, answer, chunk, scripted_peer
 
 
@@ -50,7 +52,7 @@ async def post(upstream: Upstream, connection: Connection | None = None) -> tupl
 def against(script: Script, test: Callable[[Upstream], Awaitable[None]], **options: object) -> None:
     async def run() -> None:
         async with scripted_peer(script) as peer:
-            upstream = Upstream(peer.url, **options)  # type: ignore[arg-type]
+            upstream = Upstream(peer.url, Keeping(**options))  # type: ignore[arg-type]
             try:
                 await test(upstream)
             finally:
@@ -335,3 +337,43 @@ def test_connections_are_bounded() -> None:
         third.abort()
 
     against(always(answer(b"x")), test, max_connections=2)
+
+
+def test_connections_to_a_replica_that_is_gone() -> None:
+    """What is idle is closed, what is in use is left to its end; then nothing is kept of it."""
+
+    async def run() -> None:
+        async with scripted_peer(always(answer(b"x"))) as peer:
+            upstreams = Upstreams(Keeping())
+            gone = replica(peer.url)
+            connection = await upstreams.of(gone).connect()
+            upstreams.keep([])
+            assert connection.usable
+            collected, _ = await post(upstreams.of(gone), connection)
+            assert collected.body == b"x"
+            upstreams.keep([gone])
+            assert upstreams.open_connections == 1
+            upstreams.keep([])
+            assert upstreams.open_connections == 0
+            assert not connection.usable
+            assert upstreams._by_replica == {}
+
+    asyncio.run(run())
+
+
+def test_how_connections_are_kept_may_change() -> None:
+    """For those that are there, too."""
+
+    async def run() -> None:
+        async with scripted_peer(always(answer(b"x"))) as peer:
+            upstreams = Upstreams(Keeping())
+            upstream = upstreams.of(replica(peer.url))
+            await post(upstream)
+            upstreams.renew(Keeping(idle_s=0.0, max_connections=1))
+            assert upstream.idle_connection() is None
+            connection = await upstream.connect()
+            with pytest.raises(Overloaded):
+                await upstream.connect()
+            connection.abort()
+
+    asyncio.run(run())

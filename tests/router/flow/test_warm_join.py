@@ -227,3 +227,32 @@ def test_what_an_engine_cannot_do_or_would_not_cache_is_passed_over() -> None:
 
     scene(test, engine="tgi")
     scene(refused, engine="tgi")
+
+
+def test_a_replica_that_comes_with_another_configuration_is_warmed() -> None:
+    """With the prompts that are hot; one that is gone is left alone, and nothing is kept of it."""
+
+    async def test(it: Scene) -> None:
+        it.serve(it.other)
+        new = replica("http://c:1")
+        new.offers = it.one.offers
+        new.up = False
+        pool = Pool([it.other, new], First(), RetryBudget(0.1, 1), HASHER)
+        fleet = Fleet({"m": Route("m", "v1", pool)}, {}, [it.other, new])
+        it.joins.forgotten(it.one)
+        it.joins.follow(fleet, {("m", "v1"): HotPrompts(1, 10**6)})
+        await it.at_rest()
+        it.asked.clear()
+        new.up = True
+        it.joins.changed(new, gone=False)
+        await it.at_rest()
+        assert [name for name, _ in it.asked] == [new.id]
+        it.joins.forgotten(it.one)
+        await it.at_rest()
+        assert len(it.asked) == 1
+        it.joins.follow(fleet, {})
+        it.joins.forgotten(new)
+        await it.at_rest()
+        assert len(it.asked) == 1
+
+    scene(test)
