@@ -1,13 +1,13 @@
 """`turnout simulate`: a trace through the policies of a configuration, and of another one beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Unpack
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from loadtest.simulate.asked import Asked, workload_of, workload_options
 from loadtest.simulate.contender import Contender, Result, run
@@ -15,6 +15,14 @@ from loadtest.simulate.contestants import rival
 from loadtest.simulate.hardware import HARDWARE, TPOT_SLO_S
 from loadtest.simulate.html import page
 from loadtest.simulate.plan import Plan, contender_of
+from loadtest.simulate.rehearsal.command import (
+    Rehearsing,
+    asked_for,
+    rehearsal_asked_for,
+    rehearsal_options,
+    show,
+)
+from loadtest.simulate.rehearsal.run import rehearse
 from loadtest.simulate.report import TABLE_WIDTH, json_report, notes, print_report
 from loadtest.simulate.results import Served, Slo
 from loadtest.simulate.workload import Workload
@@ -25,12 +33,9 @@ _TOLD_EVERY = 256
 """Calls from one look at the progress to the next."""
 
 
-class Options(Asked):
+class Options(Asked, Rehearsing):
     """The command's options, as click hands them over."""
 
-    config: Path
-    against: str | None
-    model: str | None
     profile: str
     host_tokens: int
     replicas: int | None
@@ -44,8 +49,6 @@ class Options(Asked):
     faults: Sequence[str]
     ttft_slo_s: float
     tpot_slo_ms: float | None
-    html_path: Path | None
-    as_json: bool
 
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -57,6 +60,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--against", metavar="FILE|POLICY", help="Another configuration, or a policy: ours, or another router's."
 )
 @click.option("--model", help="Which of its models, where there are several.")
+@rehearsal_options
 @workload_options
 @click.option(
     "--calls", type=click.IntRange(1), help=f"Only the first so many; {_GENERATED_CALLS:,} if generated."
@@ -90,21 +94,41 @@ def simulate(**options: Unpack[Options]) -> None:
     """Replay a trace through the real policies under virtual time, on simulated replicas.
 
     Policies, options, replicas and weights come from the configuration. Traces are Mooncake's form, GMI's,
-    sessions of text as LMCache's agent traces, or this router's own access log.
+    sessions of text as LMCache's agent traces, or this router's own access log. With --release a canary
+    climbs on the trace as the configuration says, with the defects that it is given.
 
     \b
     Example:
       turnout simulate --config turnout.toml --against new.toml --trace conversation_trace.jsonl --speed 2
+      turnout simulate --config turnout.toml --release llama-8b@v2 --defect errors=0.1 --trace access.log
     """
+    rehearses = asked_for(options)
     workload = workload_of(options, _GENERATED_CALLS)
     slo = _slo(options)
+    if rehearses:
+        _rehearse(options, workload, slo)
+    else:
+        _compare(options, workload, slo)
+
+
+def _rehearse(options: Options, workload: Workload, slo: Slo) -> None:
+    console = _console(options)
+    try:
+        plan = rehearsal_asked_for(options, _plan(options))
+        with _progress(console) as progress:
+            task = progress.add_task(f"{plan.model}@{plan.version}", total=len(workload))
+            found = rehearse(plan, workload, slo, _teller(progress, task))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    show(console, plan, found, slo, options, _subtitle(options, workload))
+
+
+def _compare(options: Options, workload: Workload, slo: Slo) -> None:
     try:
         contenders = _contenders(options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    console = Console(stderr=options["as_json"])
-    if not console.is_terminal:
-        console.width = TABLE_WIDTH
+    console = _console(options)
     results = _run_with_progress(console, contenders, workload, slo)
     if not all(result.served for result in results):
         raise click.ClickException("every request is longer than a replica's memory; see --profile")
@@ -119,13 +143,20 @@ def simulate(**options: Unpack[Options]) -> None:
         options["html_path"].write_text(text, encoding="utf-8")
 
 
+def _console(options: Options) -> Console:
+    console = Console(stderr=options["as_json"])
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    return console
+
+
 def _slo(options: Options) -> Slo:
     tpot_ms = options["tpot_slo_ms"]
     return Slo(options["ttft_slo_s"], TPOT_SLO_S[options["profile"]] if tpot_ms is None else tpot_ms / 1e3)
 
 
-def _contenders(options: Options) -> list[Contender]:
-    plan = Plan(
+def _plan(options: Options) -> Plan:
+    return Plan(
         profile=options["profile"],
         host_tokens=options["host_tokens"],
         replicas=options["replicas"],
@@ -138,7 +169,10 @@ def _contenders(options: Options) -> list[Contender]:
         faults=tuple(options["faults"]),
         seed=options["seed"],
     )
-    against = options["against"]
+
+
+def _contenders(options: Options) -> list[Contender]:
+    plan, against = _plan(options), options["against"]
     is_file = against is not None and Path(against).is_file()
     paths = [options["config"], Path(against)] if against is not None and is_file else [options["config"]]
     alike = len({path.stem for path in paths}) < len(paths)
@@ -154,22 +188,34 @@ def _contenders(options: Options) -> list[Contender]:
 def _run_with_progress(
     console: Console, contenders: Sequence[Contender], workload: Workload, slo: Slo
 ) -> list[Result]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, refresh_per_second=4, transient=True) as progress:
+    with _progress(console) as progress:
         return [_run(contender, workload, slo, progress) for contender in contenders]
 
 
 def _run(contender: Contender, workload: Workload, slo: Slo, progress: Progress) -> Result:
-    task = progress.add_task(contender.name, total=len(workload))
-    calls = count(1)
+    tell = _teller(progress, progress.add_task(contender.name, total=len(workload)))
 
-    def advance(_served: Served) -> bool:
-        done = next(calls)
-        if done % _TOLD_EVERY == 0:
-            progress.advance(task, _TOLD_EVERY)
+    def watch(_served: Served) -> bool:
+        tell()
         return False
 
-    return run(contender, workload, slo, advance)
+    return run(contender, workload, slo, watch)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, refresh_per_second=4, transient=True)
+
+
+def _teller(progress: Progress, task: TaskID) -> Callable[[], None]:
+    """To be called after each call; the bar hears of every so many."""
+    calls = count(1)
+
+    def tell() -> None:
+        if next(calls) % _TOLD_EVERY == 0:
+            progress.advance(task, _TOLD_EVERY)
+
+    return tell
 
 
 def _subtitle(options: Options, workload: Workload) -> str:

@@ -5,6 +5,7 @@ The rule: a policy learns nothing here that a router in front of real engines co
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final, NamedTuple
 
@@ -26,19 +27,20 @@ _NOBODY_THERE_S: Final = 0.5
 """After so long a request that found no replica, or no worker, tries again."""
 
 
+Ended = Callable[[Served], None]
+"""Hears once how a call ended."""
+
+
 @dataclass(slots=True)
 class _Visit:
     """A call under way, from its arrival to its end, with the worker that has it."""
 
-    session: Session
-    index: int
+    call: Call
+    session: str | None
     at: float
+    ended: Ended
     worker: Worker
     attempts: int = 0
-
-    @property
-    def call(self) -> Call:
-        return self.session.calls[self.index]
 
 
 class _Attempt(NamedTuple):
@@ -66,7 +68,7 @@ def simulate(
 
 
 class Fleet:
-    """One run; `run` may be called once."""
+    """One run; `run` may be called once. Fleets of one `timeline` live at the same time."""
 
     def __init__(
         self,
@@ -74,8 +76,9 @@ class Fleet:
         setup: Setup,
         make_policy: PolicyMaker,
         watch: Watch | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
-        self.timeline = Timeline()
+        self.timeline = timeline or Timeline()
         self.setup = setup
         self.replicas: dict[str, VirtualReplica] = {}
         self._workload = workload
@@ -96,7 +99,7 @@ class Fleet:
 
     def run(self) -> list[Served]:
         for session in self._workload.sessions:
-            self.timeline.at(session.starts_s, self._arrive, session, 0, session.starts_s)
+            self.timeline.at(session.starts_s, self._begin, session, 0, session.starts_s)
         for fault in self.setup.faults:
             self.timeline.at(fault.at, fault.strike, self)
         if self._left:
@@ -111,21 +114,24 @@ class Fleet:
 
     # ---- one call's way ----
 
-    def _arrive(self, session: Session, index: int, at: float) -> None:
+    def _begin(self, session: Session, index: int, at: float) -> None:
+        self.ask(session.calls[index], session.name, at, partial(self._go_on, session, index))
+
+    def ask(self, call: Call, session: str | None, at: float, ended: Ended) -> None:
         """The call came at `at`; any worker that is up takes it."""
         up = [worker for worker in self.workers if worker.up]
         if up:
             worker = up[0] if len(up) == 1 else self._random.choice(up)
-            self._dispatch(_Visit(session, index, at, worker))
+            self._dispatch(_Visit(call, session, at, ended, worker))
         else:
-            self.timeline.after(_NOBODY_THERE_S, self._arrive, session, index, at)
+            self.timeline.after(_NOBODY_THERE_S, self.ask, call, session, at, ended)
 
     def _dispatch(self, visit: _Visit) -> None:
         call, now = visit.call, self.timeline.now
         seen = call.seen or call.prompt
-        candidate = visit.worker.choose(Facts(visit.session.name, seen))
+        candidate = visit.worker.choose(Facts(visit.session, seen))
         if candidate is None:
-            self.timeline.after(_NOBODY_THERE_S, self._arrive, visit.session, visit.index, visit.at)
+            self.timeline.after(_NOBODY_THERE_S, self.ask, call, visit.session, visit.at, visit.ended)
             return
         self._tickets += 1
         ticket, hashes = self._tickets, call.answer or call.prompt.blocks
@@ -164,9 +170,9 @@ class Fleet:
         self._tell(attempt.visit.worker, Done(candidate.id, sequence.ticket, now, outcome, answer))
 
     def _leave(self, attempt: _Attempt, *, ok: bool) -> None:
-        """The call is over; the session goes on to its next one."""
+        """The call is over."""
         visit, sequence = attempt.visit, attempt.sequence
-        self._served.append(
+        visit.ended(
             Served(
                 visit.call,
                 visit.at,
@@ -182,14 +188,18 @@ class Fleet:
                 ok,
             )
         )
-        self._count_down()
-        if visit.index + 1 < len(visit.session.calls):
-            at = self.timeline.now + visit.session.calls[visit.index + 1].think_s
-            self.timeline.at(at, self._arrive, visit.session, visit.index + 1, at)
 
-    def _count_down(self) -> None:
+    def _go_on(self, session: Session, index: int, served: Served) -> None:
+        """To the session's next call, if there is one."""
+        self._served.append(served)
+        self._count_down(served)
+        if index + 1 < len(session.calls):
+            at = self.timeline.now + session.calls[index + 1].think_s
+            self.timeline.at(at, self._begin, session, index + 1, at)
+
+    def _count_down(self, served: Served) -> None:
         self._left -= 1
-        enough = self._watch is not None and self._watch(self._served[-1])
+        enough = self._watch is not None and self._watch(served)
         if enough or not self._left:
             self.timeline.stop()
 

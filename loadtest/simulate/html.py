@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from loadtest.simulate import charts, series
 from loadtest.simulate.compare import FIGURES, sentences, verdicts
@@ -14,50 +14,54 @@ from loadtest.simulate.results import Slo, measured
 _TEMPLATE: Final = "report.html.j2"
 
 
-class _Cell(NamedTuple):
+class Cell(NamedTuple):
     text: str
     wins: bool
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     name: str
-    cells: Sequence[_Cell]
+    cells: Sequence[Cell]
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
     series: int
     name: str
 
 
-class _Chart(NamedTuple):
+class Chart(NamedTuple):
     title: str
-    keys: Sequence[_Key]
+    keys: Sequence[Key]
     svg: str
 
 
 def page(title: str, subtitle: str, results: Sequence[Result], slo: Slo, notes: Sequence[str]) -> str:
     """`results`: one, or two that are compared."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(_TEMPLATE).render(
+    return template(_TEMPLATE).render(
         title=title,
         subtitle=subtitle,
         sentences=sentences(results[0], results[1], slo) if len(results) == 2 else [],
         headings=[figure.title for figure in FIGURES],
-        rows=_rows(results),
-        charts=[*_curves(results, slo), _hits(results), _goodput(results, slo), *_loads(results)],
+        rows=figure_rows(results),
+        charts=[*distributions(results, slo), _hits(results), _goodput(results, slo), *loads(results)],
         notes=notes,
     )
 
 
-def _rows(results: Sequence[Result]) -> list[_Row]:
+def template(name: str) -> Template:
+    """One of this folder's."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(name)
+
+
+def figure_rows(results: Sequence[Result]) -> list[Row]:
     found = verdicts(results[0], results[1]) if len(results) == 2 else []
     winners = [verdict.winner for verdict in found] or [None] * len(FIGURES)
     return [
-        _Row(
+        Row(
             result.name,
             [
-                _Cell(figure.show(figure.of(result.summary)), winner == result.name)
+                Cell(figure.show(figure.of(result.summary)), winner == result.name)
                 for figure, winner in zip(FIGURES, winners, strict=True)
             ],
         )
@@ -65,11 +69,11 @@ def _rows(results: Sequence[Result]) -> list[_Row]:
     ]
 
 
-def _keys(results: Sequence[Result]) -> list[_Key]:
-    return [_Key(index, result.name) for index, result in enumerate(results)]
+def _keys(results: Sequence[Result]) -> list[Key]:
+    return [Key(index, result.name) for index, result in enumerate(results)]
 
 
-def _curves(results: Sequence[Result], slo: Slo) -> list[_Chart]:
+def distributions(results: Sequence[Result], slo: Slo) -> list[Chart]:
     ttft = [[s.ttft_s for s in measured(r.served) if s.ttft_s is not None] for r in results]
     tpot = [[s.tpot_s for s in measured(r.served) if s.tpot_s is not None] for r in results]
     return [
@@ -80,42 +84,42 @@ def _curves(results: Sequence[Result], slo: Slo) -> list[_Chart]:
 
 def _distribution(
     title: str, values: Sequence[Sequence[float]], slo_s: float, results: Sequence[Result]
-) -> _Chart:
+) -> Chart:
     x = charts.seconds_axis(f"{title.lower()}, logarithmic", [value for some in values for value in some])
     y = charts.share_axis("requests")
     curves = [series.curve(some) for some in values]
     svg = charts.lines(f"{title}, cumulative", x, y, curves, (slo_s, "SLO"))
-    return _Chart(f"{title}: share of requests within it", _keys(results), svg)
+    return Chart(f"{title}: share of requests within it", _keys(results), svg)
 
 
-def _hits(results: Sequence[Result]) -> _Chart:
+def _hits(results: Sequence[Result]) -> Chart:
     span_s = _span_s(results)
     curves = [series.hit_rate(result.served, span_s) for result in results]
     highest = max((rate for points in curves for _, rate in points), default=1.0)
     y = charts.share_axis("hit rate", highest)
     svg = charts.lines("Hit rate over time", charts.time_axis(span_s), y, curves)
-    return _Chart("Prompt tokens found in caches, over time", _keys(results), svg)
+    return Chart("Prompt tokens found in caches, over time", _keys(results), svg)
 
 
-def _goodput(results: Sequence[Result], slo: Slo) -> _Chart:
+def _goodput(results: Sequence[Result], slo: Slo) -> Chart:
     span_s = _span_s(results)
     curves = [series.goodput(result.served, slo, span_s) for result in results]
     svg = charts.lines("Goodput over time", charts.time_axis(span_s), charts.share_axis("goodput"), curves)
-    return _Chart("Requests inside the SLO, over time", _keys(results), svg)
+    return Chart("Requests inside the SLO, over time", _keys(results), svg)
 
 
-def _loads(results: Sequence[Result]) -> list[_Chart]:
+def loads(results: Sequence[Result]) -> list[Chart]:
     """On one scale, so that colours compare."""
     span_s = max(one.ended_at for result in results for one in result.served)
     rows = [series.load(result.served, result.replicas, span_s) for result in results]
-    most = max(value for loads in rows for cells in loads.values() for value in cells) or 1.0
+    most = max(value for row in rows for cells in row.values() for value in cells) or 1.0
     return [
-        _Chart(
+        Chart(
             "Requests on each replica over time",
-            [_Key(index, f"{result.name}; full colour is {most:.0f} in flight")],
-            charts.strips(f"Load, {result.name}", loads, most, charts.time_axis(span_s), index),
+            [Key(index, f"{result.name}; full colour is {most:.0f} in flight")],
+            charts.strips(f"Load, {result.name}", cells, most, charts.time_axis(span_s), index),
         )
-        for index, (result, loads) in enumerate(zip(results, rows, strict=True))
+        for index, (result, cells) in enumerate(zip(results, rows, strict=True))
     ]
 
 

@@ -1,5 +1,6 @@
 """From a configuration to a contender: what it says, and what it cannot say of a simulated fleet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loadtest.simulate.contender import Contender, OfKind
@@ -30,8 +31,15 @@ def contender_of(config: Config, name: str, model: str | None, plan: Plan) -> Co
     """The policy and the stable version's replicas of `model`. Raises ValueError."""
     settings = model_of(config, name, model)
     policy = config.policy_of(settings)
-    setup = Setup(
-        replicas=_replicas(settings, name, plan),
+    setup = setup_of(config, replicas_of(settings, settings.stable, name, plan), plan)
+    faults = tuple(fault_of(text, setup) for text in plan.faults)
+    return Contender(f"{name}: {policy.name}", OfKind(policy.kind, policy.options), setup.struck_by(faults))
+
+
+def setup_of(config: Config, replicas: Sequence[ReplicaSetup], plan: Plan) -> Setup:
+    """These replicas behind the workers of the configuration, without faults."""
+    return Setup(
+        replicas=replicas,
         workers=config.server.workers if plan.workers is None else plan.workers,
         scrape_interval_s=plan.scrape_interval_s,
         gossip_s=plan.gossip_s,
@@ -39,8 +47,6 @@ def contender_of(config: Config, name: str, model: str | None, plan: Plan) -> Co
         kv_events_s=plan.kv_events_s,
         seed=plan.seed,
     )
-    faults = tuple(fault_of(text, setup) for text in plan.faults)
-    return Contender(f"{name}: {policy.name}", OfKind(policy.kind, policy.options), setup.struck_by(faults))
 
 
 def model_of(config: Config, name: str, model: str | None) -> ModelConfig:
@@ -52,9 +58,10 @@ def model_of(config: Config, name: str, model: str | None) -> ModelConfig:
     return config.models[model]
 
 
-def _replicas(settings: ModelConfig, name: str, plan: Plan) -> list[ReplicaSetup]:
+def replicas_of(settings: ModelConfig, version: str, name: str, plan: Plan) -> list[ReplicaSetup]:
+    """Of one version. Raises ValueError if the configuration does not hold them."""
     hardware = replace(HARDWARE[plan.profile], host_tokens=plan.host_tokens)
-    found = [(replica.replica_id, replica.weight) for replica in settings.versions[settings.stable].replicas]
+    found = [(replica.replica_id, replica.weight) for replica in settings.versions[version].replicas]
     if plan.replicas is not None:
         found = [(f"r{number}", 1.0) for number in range(plan.replicas)]
     if not found:

@@ -18,18 +18,23 @@ TABLE_WIDTH = 150
 
 def print_report(console: Console, results: Sequence[Result], slo: Slo) -> None:
     """One row a result; where there are two, which wins what."""
-    table = Table(title=f"{results[0].summary.requests:,} requests after the warm-up", title_justify="left")
-    table.add_column("configuration", no_wrap=True)
-    for figure in FIGURES:
-        table.add_column(figure.title, justify="right", no_wrap=True)
-    for result in results:
-        table.add_row(result.name, *(figure.show(figure.of(result.summary)) for figure in FIGURES))
-    console.print(table)
+    console.print(figure_table(f"{results[0].summary.requests:,} requests after the warm-up", results))
     if len(results) == 2:
         for sentence in sentences(results[0], results[1], slo):
             console.print(sentence, markup=False, highlight=False)
     for note in notes(results, slo):
         console.print(f"[dim]{note}[/dim]", highlight=False)
+
+
+def figure_table(title: str, results: Sequence[Result]) -> Table:
+    """One row a result."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("configuration", no_wrap=True)
+    for figure in FIGURES:
+        table.add_column(figure.title, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(result.name, *(figure.show(figure.of(result.summary)) for figure in FIGURES))
+    return table
 
 
 def notes(results: Sequence[Result], slo: Slo) -> list[str]:
@@ -56,7 +61,7 @@ def json_report(results: Sequence[Result], slo: Slo, settings: dict[str, Any]) -
         "results": [
             {
                 "name": result.name,
-                **{key: _finite(value) for key, value in asdict(result.summary).items()},
+                **summary_document(result),
                 "left_out": result.left_out,
                 "wall_s": result.wall_s,
                 "requests_per_minute": result.requests_per_minute,
@@ -66,6 +71,11 @@ def json_report(results: Sequence[Result], slo: Slo, settings: dict[str, Any]) -
         "comparison": sentences(results[0], results[1], slo) if len(results) == 2 else [],
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def summary_document(result: Result) -> dict[str, float | None]:
+    """Every figure, null where there is nothing to measure."""
+    return {key: _finite(value) for key, value in asdict(result.summary).items()}
 
 
 def _finite(value: float) -> float | None:

@@ -29,7 +29,7 @@ class Traffic:
     def __init__(self, name: str, model: ModelConfig, release: Release, pools: Mapping[str, Pool]) -> None:
         self.release = release
         self._by = model.split_by
-        self._split = _split(name, model, release)
+        self._split = split_of(name, model, release)
         self.weights = self._split.weights
         self._rules: Sequence[tuple[str, SplitRule, Route]] = [
             (rule.header.lower(), rule, Route(name, rule.version, pools[rule.version]))
@@ -79,6 +79,15 @@ def disagreements(
     return {name: _standing(name, model, releases).warnings for name, model in models.items()}
 
 
+def split_of(name: str, model: ModelConfig, release: Release) -> Split:
+    """What the file gives to the version that it calls stable goes to the one that is."""
+    weights: dict[str, float] = {}
+    for version, weight in ({} if model.split is None else model.split.weights).items():
+        heir = release.stable if version == model.stable else version
+        weights[heir] = weights.get(heir, 0.0) + weight
+    return Split(name, release.stable, weights, release.ramp)
+
+
 def unit_of(by: str, request: InferenceRequest, caller: Caller) -> str:
     """What stays on one version: a session, user or key of a tenant.
 
@@ -112,15 +121,6 @@ def _routes(
         routes[f"{name}:canary"] = Route(name, release.canary, pools[release.canary])
     routes |= {f"{name}@{version}": Route(name, version, pool) for version, pool in pools.items()}
     return routes
-
-
-def _split(name: str, model: ModelConfig, release: Release) -> Split:
-    """What the file gives to the version that it calls stable goes to the one that is."""
-    weights: dict[str, float] = {}
-    for version, weight in ({} if model.split is None else model.split.weights).items():
-        heir = release.stable if version == model.stable else version
-        weights[heir] = weights.get(heir, 0.0) + weight
-    return Split(name, release.stable, weights, release.ramp)
 
 
 def _arms(split: Split, release: Release) -> Sequence[SplitArm]:

@@ -1,0 +1,1 @@
+"""A release before it happens: a trace through the real split, lifecycle and analysis under virtual time."""
