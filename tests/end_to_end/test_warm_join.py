@@ -184,13 +184,15 @@ def test_of_several_workers_one_gives_them(tmp_path: Path) -> None:
                 await read_twice(engines[0])
                 engines[0].log.clear()
                 await engines[0].restart()
-                name = "turnout_warm_join_requests_total"
-                await router.until_metric(name, HOT, outcome="completed")
+                name, log = "turnout_warm_join_requests_total", engines[0].log
+                async with asyncio.timeout(20):
+                    # Once when it is there, and once more if its metrics say later that it began anew.
+                    while not HOT <= await router.metric(name) == len(log.of("/v1/chat/completions")):
+                        await asyncio.sleep(0.02)
                 answer = await ask(both[1][0], post(json.dumps(chat_body(0)).encode()))
                 assert json.loads(answer.body)["usage"]["prompt_tokens_details"]["cached_tokens"] > 300
-                *given, _client = engines[0].log.of("/v1/chat/completions")
-                senders = [record.request.headers["x-request-id"].partition("-")[0] for record in given]
-                assert senders == senders[:1] * HOT
-                assert await router.metric(name) == HOT
+                asked = [record.request.headers["x-request-id"] for record in log.of("/v1/chat/completions")]
+                assert len({sender.partition("-")[0] for sender in asked[:HOT]}) == 1
+                assert HOT <= len(asked) - 1 <= 2 * HOT
 
     run_strictly(run())
