@@ -1,5 +1,6 @@
 """A replica that was restarted has the hottest prompts in its cache before the first client asks for them."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
