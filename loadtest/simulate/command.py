@@ -22,7 +22,7 @@ from loadtest.simulate.rehearsal.command import (
     rehearsal_options,
     show,
 )
-from loadtest.simulate.rehearsal.run import rehearse
+from loadtest.simulate.rehearsal.run import NothingArrives, rehearse
 from loadtest.simulate.report import TABLE_WIDTH, json_report, notes, print_report
 from loadtest.simulate.results import Served, Slo
 from loadtest.simulate.workload import Workload
@@ -115,11 +115,14 @@ def _rehearse(options: Options, workload: Workload, slo: Slo) -> None:
     console = _console(options)
     try:
         plan = rehearsal_asked_for(options, _plan(options))
-        with _progress(console) as progress:
-            task = progress.add_task(f"{plan.model}@{plan.version}", total=len(workload))
-            found = rehearse(plan, workload, slo, _teller(progress, task))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    with _progress(console) as progress:
+        task = progress.add_task(f"{plan.model}@{plan.version}", total=len(workload))
+        try:
+            found = rehearse(plan, workload, slo, _teller(progress, task))
+        except NothingArrives as error:
+            raise click.UsageError(str(error)) from error
     show(console, plan, found, slo, options, _subtitle(options, workload))
 
 

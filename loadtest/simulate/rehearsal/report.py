@@ -1,41 +1,40 @@
 """A rehearsal as tables for people and as JSON for everybody else."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from loadtest.simulate.rehearsal.results import Rehearsed
-from loadtest.simulate.rehearsal.words import (
-    EVIDENCE_HEADINGS,
-    MOVE_HEADINGS,
-    evidence_rows,
-    move_rows,
-    sentences,
-    title_of,
-)
+from loadtest.simulate.rehearsal.words import MOVE_HEADINGS, move_rows, sentences, title_of
 from loadtest.simulate.report import figure_table, summary_document
+from router.commands.release_table import evidence_table
+
+_WORDS: Final = frozenset({"move", "because"})
+"""Columns that are no figures."""
 
 
 def print_report(console: Console, one: Rehearsed, notes: Sequence[str]) -> None:
     """The verdict, the moves, the evidence at the end, and what each version answered."""
     for sentence in sentences(one):
         console.print(sentence, markup=False, highlight=False)
-    console.print(_table(title_of(one), MOVE_HEADINGS, move_rows(one), left=(1, 5)))
-    console.print(_table("Evidence at the end", EVIDENCE_HEADINGS, evidence_rows(one), left=(0,)))
+    console.print(_move_table(one))
+    console.print(evidence_table(one.evidence))
     console.print(figure_table("Answers after the warm-up", one.results))
     for note in notes:
         console.print(f"[dim]{note}[/dim]", highlight=False)
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for place, heading in enumerate(headings):
-        wraps = place == len(headings) - 1
-        table.add_column(heading, justify="left" if place in left else "right", no_wrap=not wraps)
-    for row in rows:
+def _move_table(one: Rehearsed) -> Table:
+    table = Table(title=title_of(one), title_justify="left")
+    for place, heading in enumerate(MOVE_HEADINGS):
+        figure = heading not in _WORDS
+        table.add_column(
+            heading, justify="right" if figure else "left", no_wrap=place < len(MOVE_HEADINGS) - 1
+        )
+    for row in move_rows(one):
         table.add_row(*row)
     return table
 

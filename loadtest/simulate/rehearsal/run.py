@@ -31,19 +31,24 @@ from router.observe.evidence import observation_of
 _SOUND: Final = Struck()
 
 
+class NothingArrives(Exception):
+    """No request of the trace can be part of the release; the text says why."""
+
+
 def rehearse(
     plan: Rehearsal, workload: Workload, slo: Slo, tell: Callable[[], object] = lambda: None
 ) -> Rehearsed:
     """Until the release is decided or the trace ends; `tell` is called after each request.
 
-    Raises ValueError if no request is there when the release begins.
+    Raises NothingArrives.
     """
     fitting = workload.fitting(plan.most_tokens)
-    last_s = max((session.starts_s for session in fitting.sessions), default=0.0)
-    if not fitting.sessions or last_s < plan.start.at:
-        raise ValueError(
-            f"{workload.name}: nothing arrives after the release begins, at {plan.start.at:g} s: "
-            f"begin before {last_s:g} s"
+    if not fitting.sessions:
+        raise NothingArrives("every request is longer than a replica's memory; see --profile")
+    last_s = max(session.starts_s for session in fitting.sessions)
+    if last_s < plan.start.at:
+        raise NothingArrives(
+            f"the release begins at {plan.start.at:g} s, after all of the trace: begin before {last_s:g} s"
         )
     run = _Run(plan, fitting, tell)
     run.run()

@@ -14,7 +14,7 @@ _ENDS: Final = {
     Phase.PAUSED: "is paused",
 }
 MOVE_HEADINGS: Final = ("at", "move", "share", "requests", "canary's", "because")
-EVIDENCE_HEADINGS: Final = ("metric", "stable", "canary", "canary's", "evidence", "decides at")
+EVIDENCE_HEADINGS: Final = ("evidence against it", "so far", "canary", "stable", "canary's", "stable's")
 
 
 def title_of(one: Rehearsed) -> str:
@@ -69,22 +69,22 @@ def move_rows(one: Rehearsed) -> list[Sequence[str]]:
 
 
 def evidence_rows(one: Rehearsed) -> list[Sequence[str]]:
-    """In the order of `EVIDENCE_HEADINGS`; evidence is the logarithm of an e-value."""
+    """In the order of `EVIDENCE_HEADINGS`, as `turnout release status` has them."""
     return [
         (
             found.metric,
-            _value(found.stable),
+            f"{max(0.0, found.log_e / found.threshold):.0%}",
             _value(found.canary),
+            _value(found.stable),
             f"{found.canary_n:,}",
-            f"{found.log_e:z.1f}",
-            f"{found.threshold:.1f}",
+            f"{found.stable_n:,}",
         )
         for found in one.evidence
     ]
 
 
 def _value(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "–" if value is None else f"{value:.4g}"
 
 
 def span(seconds: float) -> str:

@@ -10,10 +10,11 @@ from loadtest.simulate.plan import Plan
 from loadtest.simulate.rehearsal.defects import NONE, Defects
 from loadtest.simulate.rehearsal.plan import Rehearsal, rehearsal_of
 from loadtest.simulate.rehearsal.results import Rehearsed
-from loadtest.simulate.rehearsal.run import rehearse
+from loadtest.simulate.rehearsal.run import NothingArrives, rehearse
 from loadtest.simulate.results import Slo
-from loadtest.simulate.workload import Workload
+from loadtest.simulate.workload import Call, Session, Workload
 from policies.release.lifecycle import Phase
+from policies.routing.events import Prompt
 from router.config.decode import decode
 from tests.support.rehearsing import CONFIG, PLAN, workload
 
@@ -118,8 +119,17 @@ def test_it_begins_when_it_is_told_to() -> None:
     found = rehearsed(planned(starts_s=5.0), workload(200))
     assert found.moves[0].at_s == 5.0
     assert sum(found.observed) < 150 < sum(found.assigned.values())
-    with pytest.raises(ValueError, match="nothing arrives after the release begins, at 1e"):
+    with pytest.raises(NothingArrives, match="after all of the trace: begin before"):
         rehearsed(planned(starts_s=1e6), workload(20))
+
+
+def test_requests_that_no_replica_holds() -> None:
+    long = Session(0.0, [Call(Prompt((), 40_000, 16), 1)])
+    with pytest.raises(NothingArrives, match="see --profile"):
+        rehearsed(planned(), Workload("long", [long], 16))
+    work = workload(30)
+    found = rehearsed(planned(), replace(work, sessions=[long, *work.sessions]))
+    assert found.left_out == 1 and sum(found.observed) == 30
 
 
 def test_a_session_stays_on_its_version_unless_requests_are_split() -> None:
