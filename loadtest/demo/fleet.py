@@ -81,6 +81,7 @@ def config_text(members: Sequence[Member], port: int, admin_port: int, folder: P
         f'[server]\nport = {port}\nsettle_s = 0\ndrain_timeout_s = 5\naccess_log = "{folder}/access.log"\n',
         f"[admin]\nport = {admin_port}\n",
         f'[models.{MODEL}]\nstable = "v1"\naliases = ["gpt-4o-mini"]\npolicy = "session_affinity"\n',
+        f"[models.{MODEL}.canary]\nsteps = [10, 50, 100]\nmin_requests = 100\n",
     ]
     for version in VERSIONS:
         entries = "".join(f"  {{ {_entry(member)} }},\n" for member in members if member.version == version)

@@ -101,7 +101,8 @@ def _next_steps(fleet: DemoFleet) -> str:
         "  -H 'content-type: application/json' \\\n"
         f'  -d \'{{"model": "{MODEL}", "stream": true,\n'
         f"       {message}}}'\n"
-        f"turnout status --admin {fleet.admin} --watch\n\n"
+        f"turnout status --admin {fleet.admin} --watch\n"
+        f"turnout release start {MODEL} v2 --admin {fleet.admin}\n\n"
         "All this lives as long as the demo: `make demo KEEP=1` stays up."
     )
 
