@@ -44,7 +44,7 @@ def release_table(view: ReleaseView) -> RenderableType:
 
 
 def evidence_table(evidence: Sequence[Evidence]) -> Table:
-    table = _table(("evidence against it", "so far", "canary", "stable", "canary's", "stable's"))
+    table = _table(("evidence against it", "so far", "canary", "stable", "canary n", "stable n"))
     for one in evidence:
         share = max(0.0, one.log_e / one.threshold) if one.threshold else 0.0
         style = "red" if share >= 1 else "yellow" if share >= 0.5 else ""

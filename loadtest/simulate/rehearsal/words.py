@@ -14,7 +14,7 @@ _ENDS: Final = {
     Phase.PAUSED: "is paused",
 }
 MOVE_HEADINGS: Final = ("at", "move", "share", "requests", "canary's", "because")
-EVIDENCE_HEADINGS: Final = ("evidence against it", "so far", "canary", "stable", "canary's", "stable's")
+EVIDENCE_HEADINGS: Final = ("evidence against it", "so far", "canary", "stable", "canary n", "stable n")
 
 
 def title_of(one: Rehearsed) -> str:

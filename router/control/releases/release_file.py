@@ -29,6 +29,8 @@ class ReleaseFile:
         self.path = path
         self._lock = path.with_name(f".{path.name}.lock")
         self._new = path.with_name(f".{path.name}.new")
+        self._read: Mapping[str, Release] = {}
+        self._read_at: Stamp | None = None
 
     def stamp(self) -> Stamp | None:
         """Cheap enough to be asked many times a second."""
@@ -48,7 +50,12 @@ class ReleaseFile:
             raise StoreAway(f"{self.path} cannot be read ({error}); repair or remove it") from error
 
     async def read(self) -> Mapping[str, Release]:
-        return {model: record.release for model, record in self.load().items()}
+        """Asked many times a second: what has not changed is not read again."""
+        stamp = self.stamp()
+        if stamp is None or stamp != self._read_at:
+            self._read = {model: record.release for model, record in self.load().items()}
+            self._read_at = stamp
+        return self._read
 
     async def swap(self, model: str, release: Release, entry: Entry) -> None:
         await asyncio.to_thread(self._swap, model, release, entry)
