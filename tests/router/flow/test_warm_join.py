@@ -238,7 +238,7 @@ def test_a_replica_that_comes_with_another_configuration_is_warmed() -> None:
         new.offers = it.one.offers
         new.up = False
         pool = Pool([it.other, new], First(), RetryBudget(0.1, 1), HASHER)
-        fleet = Fleet({"m": Route("m", "v1", pool)}, {}, [it.other, new])
+        fleet = Fleet({"m": Route("m", "v1", pool)}, {}, {("m", "v1"): pool}, [it.other, new])
         it.joins.forgotten(it.one)
         it.joins.follow(fleet, {("m", "v1"): HotPrompts(1, 10**6)})
         await it.at_rest()

@@ -261,7 +261,8 @@ def test_hierarchies_are_decided_as_in_memory(server: RedisServer) -> None:
                 assert got.verdict == book.admit(asked, got.stamp[0])
                 refusals.add(got.verdict.refused)
                 if not got.verdict.admitted and before:
-                    assert contents(server.url) == before
+                    # What is full again by now may be gone, and nothing else is other than it was.
+                    assert all(before[name] == content for name, content in contents(server.url).items())
         assert refusals >= {ADMITTED, 0, 1, 2, 3, 4}
 
     run_strictly(run(), uv=True)
