@@ -71,6 +71,7 @@ def waits_of_others(it: Overload) -> list[float]:
     return [event.queue_wait_s for event in it.served if tenant_of(event) != HOG]
 
 
+@pytest.mark.slow  # a machine that has other work is late with the others' requests, and there is no contest
 def test_a_tenant_that_floods_the_fleet_gets_no_more_than_its_share() -> None:
     """Fifty times the requests of each of nine others buy it as many tokens as them, and refusals."""
 
