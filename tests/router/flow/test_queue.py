@@ -540,7 +540,7 @@ def test_a_defect_on_the_way_in_leaves_nobody_in_the_queue(caplog: pytest.LogCap
 
 
 def test_other_bounds_are_for_whom_comes_from_now_on() -> None:
-    """Nobody who waits is sent away."""
+    """Nobody who waits is sent away; turned off, engines get all there is, and who waits still has its turn."""
     holding = Holding()
 
     async def test(it: Scene) -> None:
@@ -553,13 +553,18 @@ def test_other_bounds_are_for_whom_comes_from_now_on() -> None:
         await until(lambda: late.finished)
         assert error_of(late) == "queue_full"
         assert it.pool.queued == 2
+        # Nobody had asked the replica who it is before the router was given a configuration.
+        await until(lambda: it.replicas[0].up)
+        await router.apply(replace(router.config, queue=QueueConfig(max_requests=0)))
+        past = it.send("past")
+        await until(lambda: sorted(holding.ids) == ["0", "1", "2", "past"])
 
         def all_have_their_answers() -> bool:
             holding.release(len(holding._held))
-            return all(each.finished for each in before)
+            return all(each.finished for each in (*before, past))
 
         await until(all_have_their_answers)
         await it.flow.at_rest()
-        assert [each.status for each in before] == [200] * 3
+        assert [each.status for each in (*before, past)] == [200] * 4
 
     saturating(test, holding.script)
