@@ -109,7 +109,7 @@ async def serving(**replies: Any) -> AsyncIterator[ScriptedServer]:
         await server.stop()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait for what other tasks bring about."""
     async with asyncio.timeout(timeout_s):
         while not condition():
