@@ -1,5 +1,6 @@
 """The admin listener of a running router, as the commands ask it."""
 
+from collections.abc import Callable
 from typing import Self, TypeVar
 
 import click
@@ -11,6 +12,26 @@ TIMEOUT_S = 5.0
 T = TypeVar("T")
 
 ADMIN_URL = "http://127.0.0.1:8081"
+
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def admin_options(command: Command) -> Command:
+    """`--admin` and `--token`, as every command has them that asks a running router."""
+    admin = click.option(
+        "--admin",
+        default=ADMIN_URL,
+        show_default=True,
+        envvar="TURNOUT_ADMIN",
+        help="The admin listener; also from TURNOUT_ADMIN.",
+    )
+    token = click.option(
+        "--token",
+        envvar="TURNOUT_ADMIN_TOKEN",
+        help="Its token, if it has one; also from TURNOUT_ADMIN_TOKEN.",
+    )
+    return admin(token(command))
 
 
 class AdminClient:

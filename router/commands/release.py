@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from router.commands.admin_client import ADMIN_URL, AdminClient
+from router.commands.admin_client import AdminClient, admin_options
 from router.commands.release_table import history_table, print_tables, release_table
 from router.control.releases.views import Order, ReleasesView, ReleaseView
 
@@ -18,22 +18,7 @@ Command = Callable[..., None]
 
 def _common(command: Command) -> Command:
     """What every verb has."""
-    options = (
-        click.option(
-            "--admin",
-            default=ADMIN_URL,
-            show_default=True,
-            envvar="TURNOUT_ADMIN",
-            help="The admin listener; also from TURNOUT_ADMIN.",
-        ),
-        click.option(
-            "--token", envvar="TURNOUT_ADMIN_TOKEN", help="Its token; also from TURNOUT_ADMIN_TOKEN."
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the document."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return admin_options(click.option("--json", "as_json", is_flag=True, help="Print the document.")(command))
 
 
 def _moving(command: Command) -> Command:

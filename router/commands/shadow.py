@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.admin.shadows import MeasureView, ShadowsView, ShadowView
-from router.commands.admin_client import ADMIN_URL, AdminClient
+from router.commands.admin_client import AdminClient, admin_options
 from router.commands.status import rounded
 
 _SHOWN = 5
@@ -30,16 +30,7 @@ _MEASURES = {
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--admin",
-    default=ADMIN_URL,
-    show_default=True,
-    envvar="TURNOUT_ADMIN",
-    help="The admin listener; also from TURNOUT_ADMIN.",
-)
-@click.option(
-    "--token", envvar="TURNOUT_ADMIN_TOKEN", help="Its token, if it has one; also from TURNOUT_ADMIN_TOKEN."
-)
+@admin_options
 @click.option("--json", "as_json", is_flag=True, help="Print the document.")
 def shadow(model: str | None, admin: str, token: str | None, as_json: bool) -> None:
     """Show how copies of requests fared at the versions that get them, beside what clients were given.

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from router.admin.model_views import ModelView, VersionView
 from router.admin.views import ConfigView, ReplicaView, StatusView
-from router.commands.admin_client import ADMIN_URL, AdminClient
+from router.commands.admin_client import AdminClient, admin_options
 from router.commands.limit_table import limits_table
 from router.fleet.kv_figures import KvFigures
 
@@ -23,16 +23,7 @@ Format = Callable[[float], str]
 
 
 @click.command()
-@click.option(
-    "--admin",
-    default=ADMIN_URL,
-    show_default=True,
-    envvar="TURNOUT_ADMIN",
-    help="The admin listener; also from TURNOUT_ADMIN.",
-)
-@click.option(
-    "--token", envvar="TURNOUT_ADMIN_TOKEN", help="Its token, if it has one; also from TURNOUT_ADMIN_TOKEN."
-)
+@admin_options
 @click.option("--watch", is_flag=True, help="Refresh each second until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document, one line each time.")
 def status(admin: str, token: str | None, watch: bool, as_json: bool) -> None:

@@ -16,9 +16,9 @@ from tests.support.reloading import (
     chat,
     named_replicas,
     put,
+    reloading_text,
     said_by,
     until_config,
-    versions_text,
 )
 from tests.support.routers import RunningRouter, running_router
 from tests.support.scripted_server import until
@@ -51,13 +51,13 @@ async def change_under_load(folder: Path, reloads: int) -> None:
     async with named_replicas("v1-a", "v1-b", "v2-a", "v3-a") as peers:
         v1, v2, v3 = [peers["v1-a"], peers["v1-b"]], [peers["v2-a"]], [peers["v3-a"]]
         turns = [
-            (versions_text({"v1": v1, "v2": v2}), ["m", "m@v2", "m@v1"]),
-            (versions_text({"v1": v1, "v2": v2, "v3": v3}, stable="v2"), ["m", "m@v3", "m@v1"]),
+            (reloading_text({"v1": v1, "v2": v2}), ["m", "m@v2", "m@v1"]),
+            (reloading_text({"v1": v1, "v2": v2, "v3": v3}, stable="v2"), ["m", "m@v3", "m@v1"]),
             (
-                versions_text({"v1": v1[:1], "v3": v3}, stable="v3", model='aliases = ["n"]'),
+                reloading_text({"v1": v1[:1], "v3": v3}, stable="v3", model='aliases = ["n"]'),
                 ["m", "n", "m@v1"],
             ),
-            (versions_text({"v1": v1}, policy="least_requests"), ["m", "m@v1"]),
+            (reloading_text({"v1": v1}, policy="least_requests"), ["m", "m@v1"]),
         ]
 
         async def test(running: RunningRouter, admin: httpx.AsyncClient) -> None:
@@ -79,7 +79,7 @@ async def change_under_load(folder: Path, reloads: int) -> None:
             assert set(visitors.answered) == {"v1", "v2", "v3"}
             assert running.router.fleet.pools.keys() == {("m", "v1")}
 
-        await serving(versions_text({"v1": v1}), file, test)
+        await serving(reloading_text({"v1": v1}), file, test)
 
 
 def test_reloads_under_load_fail_nothing(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_stream_outlives_its_version(tmp_path: Path) -> None:
                     assert (status, headers["x-turnout-version"]) == (200, "v2")
                     chunks = client.chunks()
                     seen = [await anext(chunks)]
-                    await change(running, admin, file, versions_text({"v1": v1}), 2)
+                    await change(running, admin, file, reloading_text({"v1": v1}), 2)
                     gone = await ask(other, "m@v2")
                     assert (gone.status, gone.code) == (404, "version_retired")
                     assert gone.headers["x-turnout-replacement"] == "m"
@@ -123,7 +123,7 @@ def test_a_stream_outlives_its_version(tmp_path: Path) -> None:
                 gc.collect()
                 assert policy() is None
 
-            await serving(versions_text({"v1": v1, "v2": v2}, policy="expected_latency"), file, test)
+            await serving(reloading_text({"v1": v1, "v2": v2}, policy="expected_latency"), file, test)
 
     run_strictly(run())
 
@@ -142,7 +142,7 @@ def test_what_a_policy_has_learned_stays(tmp_path: Path) -> None:
                     homes = [
                         (await ask(client, prompt=each)).headers["x-turnout-replica"] for each in prompts
                     ]
-                    other = versions_text(
+                    other = reloading_text(
                         {"v1": engines}, policy="expected_latency", more="[retries]\nmax_attempts = 2"
                     )
                     await change(running, admin, file, other, 2)
@@ -153,7 +153,7 @@ def test_what_a_policy_has_learned_stays(tmp_path: Path) -> None:
                 assert len(set(homes)) > 1
                 assert running.router.fleet.routes["m"].pool.policy is policy
 
-            await serving(versions_text({"v1": engines}, policy="expected_latency"), file, test)
+            await serving(reloading_text({"v1": engines}, policy="expected_latency"), file, test)
 
     run_strictly(run())
 
@@ -164,7 +164,7 @@ def test_who_waits_is_served_by_a_replica_that_comes(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with named_replicas("v1-b") as free, held.replicas("a") as full:
-            bounded = versions_text({"v1": list(full.values())}).replace(
+            bounded = reloading_text({"v1": list(full.values())}).replace(
                 '"vllm" }', '"vllm", max_in_flight = 1 }'
             )
 
@@ -175,7 +175,7 @@ def test_who_waits_is_served_by_a_replica_that_comes(tmp_path: Path) -> None:
                     await client.first_piece()
                     await waiting.send(chat())
                     await until(lambda: pool.queued == 1)
-                    both = versions_text({"v1": [*full.values(), *free.values()]})
+                    both = reloading_text({"v1": [*full.values(), *free.values()]})
                     put(file, both.replace('"vllm" }', '"vllm", max_in_flight = 1 }'))
                     got = await waiting.answer()
                     assert (got.status, said_by(got)) == (200, "v1-b")
@@ -200,13 +200,13 @@ def test_a_release_under_way_goes_on(tmp_path: Path) -> None:
                 async with raw_client(running.port) as client:
                     assert said_by(await ask(client)) == "v2-a"
                     for number, more in ((2, "[timeouts]\ntotal_s = 100\n"), (3, "")):
-                        text = versions_text(both, more=more)
+                        text = reloading_text(both, more=more)
                         await change(running, admin, file, text, number)
                         assert said_by(await ask(client)) == "v2-a"
-                    await change(running, admin, file, versions_text({"v1": both["v1"]}), 4)
+                    await change(running, admin, file, reloading_text({"v1": both["v1"]}), 4)
                     assert said_by(await ask(client)) == "v1-a"
 
-            await serving(versions_text(both), file, test)
+            await serving(reloading_text(both), file, test)
 
     run_strictly(run())
 
@@ -227,7 +227,7 @@ def test_limits_change_and_keep_what_is_used(tmp_path: Path) -> None:
                         return [(await ask(client)).status for _ in range(count)]
 
                     async def become(generation: int, more: str) -> None:
-                        text = versions_text({"v1": v1}, more=more)
+                        text = reloading_text({"v1": v1}, more=more)
                         await change(running, admin, file, text, generation)
 
                     assert await statuses(3) == [200] * 3
@@ -239,6 +239,6 @@ def test_limits_change_and_keep_what_is_used(tmp_path: Path) -> None:
                     await become(4, "[timeouts]\ntotal_s = 100\n")
                     assert await statuses(3) == [200] * 3
 
-            await serving(versions_text({"v1": v1}), file, test)
+            await serving(reloading_text({"v1": v1}), file, test)
 
     run_strictly(run())

@@ -21,11 +21,11 @@ from tests.support.reloading import (
     ask,
     named_replicas,
     put,
+    reloading_text,
     said_by,
     status_of,
     until_config,
     until_config_of_all,
-    versions_text,
 )
 from tests.support.worker_cases import of_each_worker
 from tests.support.workers import Workers, workers
@@ -58,12 +58,12 @@ def test_what_is_wrong_is_told_and_changes_nothing(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with versions() as there:
-            good = versions_text({"v1": there["v1"]})
+            good = reloading_text({"v1": there["v1"]})
             wrong = {
                 good + "\nstable = \n": "is not valid TOML",
                 good.replace("settle_s", "setle_s"): "turnout.toml:4: server.setle_s: unknown option",
-                versions_text(there, stable="v3"): "models.m.stable: there is no version 'v3'",
-                versions_text(there, server="max_json_depth = 8"): "server.max_json_depth: 64 -> 8",
+                reloading_text(there, stable="v3"): "models.m.stable: there is no version 'v3'",
+                reloading_text(there, server="max_json_depth = 8"): "server.max_json_depth: 64 -> 8",
                 "": "models",
             }
             async with workers(good, tmp_path) as router:
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_told_and_changes_nothing(tmp_path: Path) -> None:
                 assert "last reload refused" in shown.output
                 put(file, good)
                 assert (await until_config(router.admin, reload_failed=False))["generation"] == 1
-                put(file, versions_text(there))
+                put(file, reloading_text(there))
                 await until_config(router.admin, generation=2, reload_failed=False, mistakes=[])
                 assert await answers_of(router, "m@v2") == "v2-a"
                 assert await router.metric("turnout_config_reload_failed") == 0
@@ -96,9 +96,9 @@ def test_half_a_file_is_not_believed(tmp_path: Path) -> None:
     file = tmp_path / "turnout.toml"
 
     async def run() -> None:
-        async with versions() as there, workers(versions_text(there), tmp_path) as router:
+        async with versions() as there, workers(reloading_text(there), tmp_path) as router:
             for generation in (2, 3):
-                text = versions_text(there, more=f"[timeouts]\ntotal_s = {generation}00\n")
+                text = reloading_text(there, more=f"[timeouts]\ntotal_s = {generation}00\n")
                 await asyncio.to_thread(in_place, file, text)
                 await until_config(router.admin, generation=generation)
             assert "refused" not in router.router.log.read_text()
@@ -121,7 +121,7 @@ def test_a_hang_up_reads_what_the_file_refers_to(tmp_path: Path) -> None:
         secret = tmp_path / "secret"
         secret.write_text("first")
         async with scripted_peer(note_key) as peer:
-            text = versions_text({"v1": [peer]}).replace('"vllm" }', '"vllm", api_key = "file:secret" }')
+            text = reloading_text({"v1": [peer]}).replace('"vllm" }', '"vllm", api_key = "file:secret" }')
             async with workers(text, tmp_path) as router:
                 await answers_of(router)
                 secret.write_text("second")
@@ -143,9 +143,9 @@ def test_the_way_back(tmp_path: Path) -> None:
     file = tmp_path / "turnout.toml"
 
     async def run() -> None:
-        async with versions() as there, workers(versions_text(there), tmp_path) as router:
+        async with versions() as there, workers(reloading_text(there), tmp_path) as router:
             admin = router.admin
-            second = versions_text(there, stable="v2")
+            second = reloading_text(there, stable="v2")
             put(file, second)
             await until_config(admin, generation=2)
             assert await answers_of(router) == "v2-a"
@@ -179,8 +179,8 @@ def test_all_workers_change_and_so_do_those_that_come(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with versions() as there:
-            first = versions_text({"v1": there["v1"]}, server="workers = 2")
-            second = versions_text(there, stable="v2", server="workers = 2")
+            first = reloading_text({"v1": there["v1"]}, server="workers = 2")
+            second = reloading_text(there, stable="v2", server="workers = 2")
             async with workers(first, tmp_path) as router:
                 async with of_each_worker(router, each=1) as clients:
                     put(file, second)
@@ -207,9 +207,9 @@ def test_a_rollback_outlives_the_process_that_was_told(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with versions() as there:
-            first = versions_text(there, server="workers = 2")
+            first = reloading_text(there, server="workers = 2")
             async with workers(first, tmp_path) as router:
-                put(file, versions_text(there, stable="v2", server="workers = 2"))
+                put(file, reloading_text(there, stable="v2", server="workers = 2"))
                 await until_config_of_all(router, generation=2)
                 assert (await roll_back(router.admin, 1)).status_code == 200
                 await until_config_of_all(router, generation=3, rolled_back_to=1)
@@ -232,13 +232,13 @@ def test_a_hang_up_reloads_or_renews(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with versions() as there:
-            first = versions_text(there, server="workers = 2")
+            first = reloading_text(there, server="workers = 2")
             async with workers(first, tmp_path) as router:
                 process = router.router.process
                 async with Visitors(router.port, 4, ["m", "m@v1", "m@v2"]) as visitors:
                     before = router.children
                     await visitors.turn()
-                    put(file, versions_text(there, stable="v2", server="workers = 2"))
+                    put(file, reloading_text(there, stable="v2", server="workers = 2"))
                     process.send_signal(signal.SIGHUP)
                     await until_config_of_all(router, generation=2)
                     await visitors.turn()

@@ -7,7 +7,6 @@ from tests.support.loops import run_strictly
 from tests.support.versions import RunningVersions, simulated_versions
 
 SESSIONS, TURNS = 24, 6
-POLICY = 'policy = "prefix_affinity"\n'
 HALVES = "[models.m.split]\nweights = { v1 = 1, v2 = 1 }\n"
 REPLICAS: dict[str, Any] = {"v1": ["vllm", "vllm"], "v2": ["vllm", "vllm"]}
 
@@ -25,13 +24,15 @@ async def conversation(versions: RunningVersions, number: int) -> tuple[int, int
     return prompt, cached
 
 
-def hit_share(model: str) -> float:
+def hit_share(model: str = "") -> float:
     share = 0.0
 
     async def run() -> None:
         nonlocal share
         engine = {"extra": {"enable_prompt_tokens_details": True}}
-        async with simulated_versions(model=model, engine=engine, **REPLICAS) as versions:
+        async with simulated_versions(
+            policy="prefix_affinity", model=model, engine=engine, **REPLICAS
+        ) as versions:
             seen = await asyncio.gather(*(conversation(versions, number) for number in range(SESSIONS)))
         share = sum(cached for _, cached in seen) / sum(prompt for prompt, _ in seen)
 
@@ -40,8 +41,8 @@ def hit_share(model: str) -> float:
 
 
 def test_conversations_find_as_much_as_without_a_split() -> None:
-    unsplit, sticky = hit_share(POLICY), hit_share(POLICY + HALVES)
-    tossed = hit_share(POLICY + 'split_by = "request"\n' + HALVES)
+    unsplit, sticky = hit_share(), hit_share(HALVES)
+    tossed = hit_share('split_by = "request"\n' + HALVES)
     print(f"unsplit {unsplit:.3f}, by session {sticky:.3f}, by request {tossed:.3f}")
     assert unsplit > 0.5
     assert sticky >= 0.95 * unsplit

@@ -16,43 +16,20 @@ import httpx
 from tests.support.flow import LAST_PIECES, piece
 from tests.support.peers import LAST_CHUNK, STREAM_HEAD, Peer, PeerConnection, answer, chunk, scripted_peer
 from tests.support.raw_client import RawAnswer, RawClient, post, raw_client
+from tests.support.versions import versions_text
 from tests.support.workers import Workers
 
 MORE = "[health]\ninterval_s = 1\nup_after = 1\n"
 
 
-def versions_text(
-    versions: Mapping[str, Sequence[Peer]],
-    *,
-    stable: str = "v1",
-    policy: str = "round_robin",
-    server: str = "",
-    more: str = "",
-    model: str = "",
+def reloading_text(
+    versions: Mapping[str, Sequence[Peer]], *, policy: str = "round_robin", more: str = "", **settings: str
 ) -> str:
-    """A configuration of one model `m`. `more` are whole tables, `model` lines of the model's own."""
-    tables = "".join(
-        f'[models.m.versions.{name}]\nserved_name = "served"\nreplicas = [{", ".join(map(_entry, peers))}]\n'
-        for name, peers in versions.items()
-    )
-    return f"""
-[server]
-port = 0
-settle_s = 0
-access_log = "off"
-{server}
-[admin]
-port = 0
-{MORE}{more}
-[models.m]
-stable = "{stable}"
-policy = "{policy}"
-{model}
-{tables}"""
-
-
-def _entry(peer: Peer) -> str:
-    return f'{{ url = "{peer.url}", engine = "vllm" }}'
+    """`versions_text` for these replicas, which are probed often. `more` are whole tables."""
+    entries = {
+        name: [f'url = "{peer.url}", engine = "vllm"' for peer in peers] for name, peers in versions.items()
+    }
+    return versions_text(entries, policy=policy, top=MORE + more, **settings)  # type: ignore[arg-type]
 
 
 # ---- replicas that say who they are ----

@@ -34,31 +34,35 @@ class RunningVersions:
 def versions_text(
     replicas: Mapping[str, Sequence[str]],
     *,
+    stable: str = "v1",
+    policy: str = "least_requests",
+    server: str = "",
     model: str = "",
     top: str = "",
     more: Mapping[str, str] | None = None,
 ) -> str:
-    """A configuration. `replicas` are inline tables by version, `model` goes into [models.m] and below it.
+    """A configuration of one model `m`; `replicas` are inline tables by version.
 
-    `more` goes into the tables of versions.
+    `top` are whole tables, `model` goes into [models.m] and below it, `more` into the tables of versions.
     """
     versions = ""
     for version, entries in replicas.items():
         listed = ", ".join(f"{{ {one} }}" for one in entries)
         versions += f"[models.m.versions.{version}]\nserved_name = 'served'\nreplicas = [{listed}]\n"
         versions += (more or {}).get(version, "") + "\n"
-    policy = "" if model.startswith("policy") else 'policy = "least_requests"\n'
     return f"""
 [server]
 port = 0
 settle_s = 0
 access_log = "off"
+{server}
 [admin]
 port = 0
 {top}
 [models.m]
-stable = "v1"
-{policy}{model}
+stable = "{stable}"
+policy = "{policy}"
+{model}
 {versions}
 """
 
@@ -66,6 +70,7 @@ stable = "v1"
 @contextlib.asynccontextmanager
 async def simulated_versions(
     *,
+    policy: str = "least_requests",
     model: str = "",
     top: str = "",
     more: Mapping[str, str] | None = None,
@@ -81,7 +86,7 @@ async def simulated_versions(
         }
         entries = {version: list(map(replica_entry, each)) for version, each in engines.items()}
         running = await stack.enter_async_context(
-            running_router(versions_text(entries, model=model, top=top, more=more))
+            running_router(versions_text(entries, policy=policy, model=model, top=top, more=more))
         )
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=running.url, timeout=20))
         yield RunningVersions(engines, running, client)
